@@ -1,0 +1,146 @@
+"""Connections to the database: SQLite or PostgreSQL, the same journal on both.
+
+SQLite: WAL, ``synchronous=FULL``, foreign keys, and writers that take the write lock at their first word
+(``BEGIN IMMEDIATE``), so that no writer finds out at COMMIT that what it read is old.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, DateTime, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+from typing_extensions import override
+
+#: How long a SQLite writer waits for another one, in seconds, before it is an error.
+SQLITE_BUSY_TIMEOUT_S = 30
+#: How long to wait for a PostgreSQL server to take a connection, in seconds.
+POSTGRESQL_CONNECT_TIMEOUT_S = 10
+
+_READ_ONLY = "hostler_read_only"
+
+
+class DatabaseURLError(ValueError):
+    """The database URL cannot be used; the message is one sentence."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment, always aware and in UTC; SQLite keeps no zone, so it is given back here."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    @override
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """UTC goes in."""
+        return None if value is None else value.astimezone(UTC)
+
+    @override
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """UTC comes out."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class now_in_database(FunctionElement[datetime]):  # noqa: N801  # SQL functions are written in lower case
+    """The database's own clock, ``delay`` seconds on: the only one that times in the journal are taken from."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+    def __init__(self, delay: timedelta | None = None) -> None:
+        super().__init__()
+        self.seconds = 0.0 if delay is None else delay.total_seconds()
+
+    @property
+    def _static_cache_key(self) -> Any:  # noqa: ANN401  # SQLAlchemy's own signature
+        return (type(self), self.seconds)
+
+
+@compiles(now_in_database, "sqlite")
+def _sqlite_now(element: now_in_database, _compiler: SQLCompiler, **_kw: object) -> str:
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', '{element.seconds:+f} seconds') || '000')"
+
+
+@compiles(now_in_database, "postgresql")
+def _postgresql_now(element: now_in_database, _compiler: SQLCompiler, **_kw: object) -> str:
+    return f"(clock_timestamp() + interval '{element.seconds:f} seconds')"
+
+
+class Database:
+    """The database, as two kinds of transaction.
+
+    ``write()`` commits when its block ends and rolls back when it raises; no transaction stays open across a
+    call on a host. ``read()`` never writes and never waits for a writer.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise DatabaseURLError("HOSTLER_DATABASE_URL: not a database URL.") from error
+        backend = parsed.get_backend_name()
+        if backend not in {"sqlite", "postgresql"}:
+            raise DatabaseURLError(f"HOSTLER_DATABASE_URL: {backend} is not supported; use sqlite or postgresql.")
+        self.url = parsed
+        self.backend = backend
+        options: dict[str, Any]
+        if backend == "sqlite":
+            if parsed.database is None or parsed.database in {"", ":memory:"}:
+                raise DatabaseURLError("HOSTLER_DATABASE_URL: SQLite needs a file; memory does not survive anything.")
+            options = {"connect_args": {"timeout": SQLITE_BUSY_TIMEOUT_S, "isolation_level": None}}
+        else:
+            options = {
+                "connect_args": {"connect_timeout": POSTGRESQL_CONNECT_TIMEOUT_S, "application_name": "hostler"},
+                "pool_pre_ping": True,
+            }
+        self.engine: Engine = create_engine(parsed, pool_size=8, max_overflow=32, **options)
+        if backend == "sqlite":
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self._reader = self.engine.execution_options(**{_READ_ONLY: True})
+
+    @property
+    def shown_url(self) -> str:
+        """The URL as it may be shown: with its password masked."""
+        return self.url.render_as_string(hide_password=True)
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None for a server."""
+        return Path(self.url.database) if self.backend == "sqlite" and self.url.database else None
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that may write."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One transaction that only reads, all of it from one moment on SQLite."""
+        with self._reader.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401  # the driver's own object
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

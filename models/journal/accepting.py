@@ -1,0 +1,114 @@
+"""Accepting requests: a job is accepted once its row is committed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Insert, Table, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from models.engine import Database, now_in_database
+from models.journal.events import leave_in_outbox, record_event
+from models.reading import job_from_row
+from models.records import JobRecord, Json
+from models.states import EventType, InstanceState, JobState, OutboxKind
+from models.submission import Submission
+from models.tables import instances, jobs, runs
+
+
+class DifferentPayloadError(ValueError):
+    """The id belongs to a job with another payload."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The job under the submission's id; ``new`` is False when it was there already."""
+
+    job: JobRecord
+    new: bool
+
+
+def _insert_if_new(connection: Connection, table: Table, values: Mapping[str, Any], key: str) -> bool:
+    statement: Insert
+    if connection.dialect.name == "postgresql":
+        statement = postgresql.insert(table).values(**values).on_conflict_do_nothing(index_elements=[key])
+    else:
+        statement = sqlite.insert(table).values(**values).on_conflict_do_nothing(index_elements=[key])
+    return connection.execute(statement).rowcount == 1
+
+
+def accept(database: Database, submission: Submission, *, outbox: bool) -> Accepted:
+    """Record the request, once.
+
+    With ``outbox`` the ring that tells the host's worker is left there in the same transaction.
+    The same id with the same payload is the same job; with another payload it raises DifferentPayloadError.
+    """
+    with database.write() as connection:
+        _insert_if_new(
+            connection,
+            instances,
+            {
+                "id": submission.instance,
+                "state": InstanceState.ABSENT,
+                "epoch": 0,
+                "created_at": now_in_database(),
+                "updated_at": now_in_database(),
+            },
+            "id",
+        )
+        new = _insert_if_new(
+            connection,
+            jobs,
+            {
+                "id": submission.id,
+                "operation": submission.operation,
+                "job_class": submission.job_class,
+                "instance": submission.instance,
+                "host": submission.host,
+                "sent_to": submission.host,
+                "request": dict(submission.request),
+                "payload_digest": submission.digest,
+                "canvas": None if submission.canvas is None else dict(submission.canvas),
+                "state": JobState.QUEUED,
+                "run": 1,
+                "epoch": 0,
+                "past_return": False,
+                "waits": 0,
+                "submitted_at": now_in_database(),
+            },
+            "id",
+        )
+        row = connection.execute(select(jobs).where(jobs.c.id == submission.id)).one()
+        if not new:
+            if row.payload_digest != submission.digest:
+                raise DifferentPayloadError(
+                    f"job id {submission.id} belongs to another request already "
+                    f"({row.operation} of instance {row.instance} on host {row.host})."
+                )
+            return Accepted(job_from_row(row), new=False)
+        connection.execute(
+            insert(runs).values(job=submission.id, number=1, state=JobState.QUEUED, submitted_at=now_in_database())
+        )
+        record_event(
+            connection,
+            submission.id,
+            1,
+            EventType.SUBMITTED,
+            actor=submission.actor,
+            data={
+                "operation": submission.operation,
+                "instance": str(submission.instance),
+                "host": submission.host,
+                "request": dict(submission.request),
+            },
+        )
+        if outbox:
+            leave_in_outbox(connection, submission.id, 1, OutboxKind.RING, submission.host)
+        return Accepted(job_from_row(row), new=True)
+
+
+def note(database: Database, job: str, event: EventType, *, actor: str, data: Json) -> None:
+    """Append an event that changes nothing (a refused ring, a misrouted one) to a known job's history."""
+    with database.write() as connection:
+        run = connection.execute(select(jobs.c.run).where(jobs.c.id == job)).scalar_one()
+        record_event(connection, job, run, event, actor=actor, data=data)

@@ -1,0 +1,319 @@
+"""Claiming: handing a job to a worker, with the instance's next epoch.
+
+All of it is one transaction. Rows are locked in one order everywhere (instance, its jobs, host), so that two
+claims never wait for each other in a circle.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, and_, exists, insert, or_, select, update
+
+from models.engine import Database, now_in_database
+from models.journal.events import leave_in_outbox, outcome_of, record_event
+from models.reading import devices_of, job_from_row, steps_of
+from models.records import Device, JobRecord, StepRecord
+from models.states import (
+    FINAL,
+    UNSETTLED,
+    Direction,
+    EventType,
+    InstanceState,
+    JobClass,
+    JobState,
+    OutboxKind,
+    StepState,
+)
+from models.tables import hosts, instances, jobs, runs, steps
+
+
+@dataclass(frozen=True)
+class Claimant:
+    """Who claims: a worker, on its own host, that holds the host's lock.
+
+    It never claims what one of its own threads still runs: whoever calls has made sure of that.
+    """
+
+    worker: UUID
+    host: str
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the claim must know of the job's operation."""
+
+    version: int
+    steps: tuple[str, ...]
+    supersedes: bool
+    begins_as: InstanceState | None
+    name: str | None = None  #: the instance's name, where the request gives one
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A claimed job: the right to write its run, for as long as nobody claims it again."""
+
+    job: JobRecord
+    worker: UUID
+    host: str
+    steps: tuple[StepRecord, ...]
+    devices: tuple[Device, ...]
+    host_sequence: int
+    superseded: tuple[str, ...]
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that every write of the run carries."""
+        return self.job.epoch
+
+
+@dataclass(frozen=True)
+class NotNow:
+    """The job cannot be claimed now; the sentence says why."""
+
+    why: str
+
+
+def claim(
+    database: Database, job_id: str, claimant: Claimant, terms_of: Callable[[JobRecord], Terms], *, outbox: bool
+) -> Lease | NotNow:
+    """Take the job to run it now, or say why not.
+
+    With ``outbox`` a job that must go to another host is rung there, and what a superseded job came to is told.
+    """
+    with database.write() as connection:
+        located = connection.execute(select(jobs.c.instance).where(jobs.c.id == job_id)).one_or_none()
+        if located is None:
+            return NotNow(f"there is no job {job_id}")
+        instance = connection.execute(
+            select(instances).where(instances.c.id == located.instance).with_for_update()
+        ).one()
+        row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one()
+        refusal = _not_now(connection, row, claimant)
+        if refusal is not None:
+            return refusal
+        job = job_from_row(row)
+        terms = terms_of(job)
+        if row.state is JobState.QUEUED and _lives_elsewhere(instance, claimant.host):
+            return _redirect(connection, job, instance.host, outbox=outbox)
+        standing_before = _before(connection, job)
+        held_by = [other for other in standing_before if not _yields(other, job, terms)]
+        if held_by and row.state is JobState.QUEUED:
+            return NotNow(f"job {held_by[0].id} of the same instance comes first ({held_by[0].state})")
+        epoch = instance.epoch + 1
+        for other in standing_before:
+            if terms.supersedes and row.state is JobState.QUEUED:
+                _supersede(connection, other, job, epoch, outbox=outbox)
+        return _take(connection, job, instance, terms, claimant, epoch, tuple(other.id for other in standing_before))
+
+
+def _not_now(connection: Connection, row: Row[Any], claimant: Claimant) -> NotNow | None:
+    if row.state in FINAL:
+        return NotNow(f"it has {row.state}")
+    if row.state is JobState.QUARANTINED:
+        return NotNow("it is quarantined: an operator decides")
+    if row.host != claimant.host:
+        return NotNow(f"it is for host {row.host}")
+    if row.state is JobState.WAITING and row.cancel_requested_at is None:
+        now = connection.execute(select(now_in_database())).scalar_one()
+        if row.not_before is not None and row.not_before > now:
+            return NotNow(f"it waits until {row.not_before:%H:%M:%S} UTC")
+    return None
+
+
+def _lives_elsewhere(instance: Row[Any], host: str) -> bool:
+    gone = {InstanceState.ABSENT, InstanceState.DELETED}
+    return instance.host is not None and instance.host != host and instance.state not in gone
+
+
+def _redirect(connection: Connection, job: JobRecord, host: str, *, outbox: bool) -> NotNow:
+    connection.execute(update(jobs).where(jobs.c.id == job.id).values(host=host))
+    record_event(connection, job.id, job.run, EventType.REDIRECTED, data={"from": job.host, "to": host})
+    if outbox:
+        leave_in_outbox(connection, job.id, job.run, OutboxKind.RING, host)
+    return NotNow(f"its instance lives on host {host}; the job goes there")
+
+
+def _before(connection: Connection, job: JobRecord) -> list[JobRecord]:
+    """The unsettled jobs of the instance that this one must wait for: all begun ones, and those submitted earlier."""
+    rows = connection.execute(
+        select(jobs)
+        .where(
+            jobs.c.instance == job.instance,
+            jobs.c.id != job.id,
+            or_(
+                jobs.c.state.in_(UNSETTLED),
+                and_(jobs.c.state == JobState.QUEUED, jobs.c.number < job.number),
+            ),
+        )
+        .order_by(jobs.c.number)
+        .with_for_update()
+    )
+    return [job_from_row(row) for row in rows]
+
+
+def _yields(other: JobRecord, job: JobRecord, terms: Terms) -> bool:
+    """Whether ``other`` gives way to a job that supersedes; of its own kind only a quarantined one does."""
+    return terms.supersedes and (other.operation != job.operation or other.state is JobState.QUARANTINED)
+
+
+def _supersede(connection: Connection, other: JobRecord, by: JobRecord, epoch: int, *, outbox: bool) -> None:
+    """End ``other`` in favour of ``by``: its late writes meet rows of an epoch that is not its own."""
+    outcome = outcome_of(other, JobState.CANCELLED, other.error) | {"superseded_by": by.id}
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.id == other.id)
+        .values(
+            state=JobState.CANCELLED,
+            superseded_by=by.id,
+            owner=None,
+            not_before=None,
+            outcome=outcome,
+            ended_at=now_in_database(),
+        )
+    )
+    connection.execute(
+        update(runs)
+        .where(runs.c.job == other.id, runs.c.number == other.run)
+        .values(state=JobState.CANCELLED, outcome=outcome, ended_at=now_in_database())
+    )
+    connection.execute(update(steps).where(steps.c.job == other.id, steps.c.run == other.run).values(epoch=epoch))
+    record_event(connection, other.id, other.run, EventType.CANCELLED, data={"outcome": outcome})
+    if outbox:
+        leave_in_outbox(connection, other.id, other.run, OutboxKind.OUTCOME, other.host)
+
+
+def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
+    connection: Connection,
+    job: JobRecord,
+    instance: Row[Any],
+    terms: Terms,
+    claimant: Claimant,
+    epoch: int,
+    superseded: tuple[str, ...],
+) -> Lease:
+    first = job.state is JobState.QUEUED
+    learned: dict[str, Any] = {"epoch": epoch, "updated_at": now_in_database()}
+    if first and terms.begins_as is not None and instance.state in {InstanceState.ABSENT, InstanceState.DELETED}:
+        learned |= {
+            "host": claimant.host,
+            "state": terms.begins_as,
+            "name": terms.name,
+            "spec": dict(job.request),
+            "made_by": job.id,
+        }
+    connection.execute(update(instances).where(instances.c.id == job.instance).values(**learned))
+    sequence = connection.execute(
+        update(hosts)
+        .where(hosts.c.name == claimant.host)
+        .values(sequence=hosts.c.sequence + 1)
+        .returning(hosts.c.sequence)
+    ).scalar_one()
+    claimed: dict[str, Any] = {
+        "state": JobState.RUNNING,
+        "epoch": epoch,
+        "owner": claimant.worker,
+        "not_before": None,
+    }
+    if first:
+        claimed |= {"started_at": now_in_database(), "operation_version": terms.version}
+    connection.execute(update(jobs).where(jobs.c.id == job.id).values(**claimed))
+    run_started = {"started_at": now_in_database()} if first else {}
+    connection.execute(
+        update(runs).where(runs.c.job == job.id, runs.c.number == job.run).values(state=JobState.RUNNING, **run_started)
+    )
+    if first:
+        connection.execute(
+            insert(steps),
+            [
+                {
+                    "job": job.id,
+                    "run": job.run,
+                    "direction": Direction.DO,
+                    "position": position,
+                    "name": name,
+                    "state": StepState.PENDING,
+                    "epoch": epoch,
+                    "attempts": 0,
+                }
+                for position, name in enumerate(terms.steps)
+            ],
+        )
+    else:
+        connection.execute(update(steps).where(steps.c.job == job.id, steps.c.run == job.run).values(epoch=epoch))
+    record_event(
+        connection,
+        job.id,
+        job.run,
+        EventType.CLAIMED,
+        data={
+            "epoch": epoch,
+            "host": claimant.host,
+            "host_sequence": sequence,
+            "worker": str(claimant.worker),
+            "took_over": job.state is JobState.RUNNING,
+            "superseded": list(superseded),
+            "version": terms.version,
+        },
+    )
+    taken = connection.execute(select(jobs).where(jobs.c.id == job.id)).one()
+    return Lease(
+        job=job_from_row(taken),
+        worker=claimant.worker,
+        host=claimant.host,
+        steps=steps_of(connection, job.id, job.run),
+        devices=devices_of(connection, job.instance),
+        host_sequence=sequence,
+        superseded=superseded,
+    )
+
+
+def claimable(  # noqa: PLR0913  # a query's conditions
+    database: Database,
+    host: str,
+    *,
+    classes: Collection[JobClass],
+    in_hand: Collection[str],
+    superseding: Collection[str],
+    limit: int,
+) -> list[str]:
+    """The host's jobs of these classes that could be claimed now, in order of submission.
+
+    A running job of this host counts when no thread of this process has it in hand (``in_hand``): its owner is
+    dead, because the host's lock is ours. ``superseding`` names the operations that do not wait for jobs before them.
+    """
+    other = jobs.alias("other")
+    held_up = exists().where(
+        other.c.instance == jobs.c.instance,
+        other.c.id != jobs.c.id,
+        or_(
+            other.c.state.in_(UNSETTLED),
+            and_(other.c.state == JobState.QUEUED, other.c.number < jobs.c.number),
+        ),
+        or_(
+            jobs.c.operation.not_in(superseding),
+            and_(other.c.operation == jobs.c.operation, other.c.state != JobState.QUARANTINED),
+        ),
+    )
+    query = (
+        select(jobs.c.id)
+        .where(
+            jobs.c.host == host,
+            jobs.c.job_class.in_(classes),
+            jobs.c.id.not_in(in_hand),
+            or_(
+                and_(jobs.c.state == JobState.QUEUED, ~held_up),
+                jobs.c.state == JobState.RUNNING,
+                and_(
+                    jobs.c.state == JobState.WAITING,
+                    or_(jobs.c.not_before <= now_in_database(), jobs.c.cancel_requested_at.is_not(None)),
+                ),
+            ),
+        )
+        .order_by(jobs.c.number)
+        .limit(limit)
+    )
+    with database.read() as connection:
+        return list(connection.execute(query).scalars())

@@ -1,0 +1,41 @@
+"""The history of jobs: written in the same transaction as what it tells of."""
+
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from models.engine import now_in_database
+from models.records import NOTHING, ErrorRecord, JobRecord, Json
+from models.states import EventType, JobState, OutboxKind
+from models.tables import job_events, outbox
+
+#: Who did it, when nobody outside asked for it.
+WORKER = "worker"
+
+
+def record_event(  # noqa: PLR0913  # the columns of one row
+    connection: Connection, job: str, run: int, event: EventType, *, actor: str = WORKER, data: Json = NOTHING
+) -> None:
+    """Append an event to the job's history."""
+    row: dict[str, Any] = {"job": job, "run": run, "actor": actor, "type": event, "data": dict(data)}
+    connection.execute(insert(job_events).values(at=now_in_database(), **row))
+
+
+def leave_in_outbox(connection: Connection, job: str, run: int, kind: OutboxKind, host: str) -> None:
+    """Leave something for the broker to be told; whoever commits tries at once, the relay is the backstop."""
+    connection.execute(
+        insert(outbox).values(job=job, run=run, kind=kind, host=host, created_at=now_in_database(), tries=0)
+    )
+
+
+def outcome_of(job: JobRecord, state: JobState, error: ErrorRecord | None) -> dict[str, Any]:
+    """What a settled run came to, as Celery results and callbacks carry it."""
+    return {
+        "job": job.id,
+        "operation": job.operation,
+        "instance": str(job.instance),
+        "host": job.host,
+        "run": job.run,
+        "state": state.value,
+        "error": None if error is None else error.as_json(),
+    }

@@ -1,0 +1,172 @@
+"""Settling: ending a run, suspending it, or setting it aside for an operator; and asking a job to stop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection, select, update
+
+from models.engine import Database, now_in_database
+from models.journal.claiming import Lease
+from models.journal.events import leave_in_outbox, outcome_of, record_event
+from models.journal.stepping import Seen, hold, record_seen
+from models.reading import job_from_row
+from models.records import ErrorRecord, JobRecord
+from models.states import FINAL, EventType, InstanceState, JobState, OutboxKind
+from models.tables import instances, jobs, runs
+
+_FINAL_EVENT = {
+    JobState.SUCCEEDED: EventType.SUCCEEDED,
+    JobState.FAILED: EventType.FAILED,
+    JobState.CANCELLED: EventType.CANCELLED,
+}
+
+
+def settle(  # noqa: PLR0913  # one transaction, written in one place
+    database: Database,
+    lease: Lease,
+    state: JobState,
+    *,
+    error: ErrorRecord | None = None,
+    seen: Sequence[Seen] = (),
+    undone_as: InstanceState | None = None,
+    outbox: bool,
+) -> None:
+    """End the run as ``state``: job, run, instance, event, what Celery is told and the next ring in one commit.
+
+    With ``undone_as`` the instance becomes that, if it was this job that began it. Without ``outbox`` there is
+    neither a broker to ring nor a result backend to tell, and nothing is left for them.
+    """
+    with database.write() as connection:
+        hold(connection, lease)
+        record_seen(connection, lease, seen)
+        if undone_as is not None:
+            connection.execute(
+                update(instances)
+                .where(
+                    instances.c.id == lease.job.instance,
+                    instances.c.epoch == lease.epoch,
+                    instances.c.made_by == lease.job.id,
+                )
+                .values(state=undone_as, updated_at=now_in_database())
+            )
+        _end(connection, lease.job, state, error, outbox=outbox)
+        if outbox:
+            _ring_next(connection, lease.job, lease.host)
+
+
+def _end(connection: Connection, job: JobRecord, state: JobState, error: ErrorRecord | None, *, outbox: bool) -> None:
+    outcome = outcome_of(job, state, error)
+    said = {"error": outcome["error"], "outcome": outcome, "state": state, "ended_at": now_in_database()}
+    connection.execute(
+        update(jobs).where(jobs.c.id == job.id, jobs.c.epoch == job.epoch).values(**said, owner=None, not_before=None)
+    )
+    connection.execute(update(runs).where(runs.c.job == job.id, runs.c.number == job.run).values(**said))
+    record_event(connection, job.id, job.run, _FINAL_EVENT[state], data={"error": outcome["error"], "outcome": outcome})
+    if outbox:
+        leave_in_outbox(connection, job.id, job.run, OutboxKind.OUTCOME, job.host)
+
+
+def _ring_next(connection: Connection, job: JobRecord, host: str) -> None:
+    """Ring the instance's next job where it is on another host; on this one the settling worker takes it itself."""
+    following = connection.execute(
+        select(jobs.c.id, jobs.c.run, jobs.c.host)
+        .where(jobs.c.instance == job.instance, jobs.c.state == JobState.QUEUED)
+        .order_by(jobs.c.number)
+        .limit(1)
+    ).one_or_none()
+    if following is not None and following.host != host:
+        leave_in_outbox(connection, following.id, following.run, OutboxKind.RING, following.host)
+
+
+def wait(database: Database, lease: Lease, delay: timedelta, error: ErrorRecord, seen: Sequence[Seen] = ()) -> None:
+    """Give the run back for a while: nobody owns it until ``delay`` has passed; its instance stays locked."""
+    with database.write() as connection:
+        hold(connection, lease)
+        record_seen(connection, lease, seen)
+        not_before = connection.execute(select(now_in_database(delay))).scalar_one()
+        connection.execute(
+            update(jobs)
+            .where(jobs.c.id == lease.job.id, jobs.c.epoch == lease.epoch)
+            .values(
+                state=JobState.WAITING,
+                owner=None,
+                not_before=not_before,
+                waits=jobs.c.waits + 1,
+                # while undoing, the job's error stays the one that it will fail with
+                **({} if lease.job.verdict is not None else {"error": error.as_json()}),
+            )
+        )
+        _run_is(connection, lease.job, JobState.WAITING)
+        record_event(
+            connection,
+            lease.job.id,
+            lease.job.run,
+            EventType.WAITING,
+            data={"not_before": not_before.isoformat(), "error": error.as_json()},
+        )
+
+
+def quarantine(database: Database, lease: Lease, error: ErrorRecord, seen: Sequence[Seen] = ()) -> None:
+    """Set the job aside with its lock kept, until an operator decides."""
+    with database.write() as connection:
+        hold(connection, lease)
+        record_seen(connection, lease, seen)
+        connection.execute(
+            update(jobs)
+            .where(jobs.c.id == lease.job.id, jobs.c.epoch == lease.epoch)
+            .values(state=JobState.QUARANTINED, owner=None, error=error.as_json())
+        )
+        _run_is(connection, lease.job, JobState.QUARANTINED)
+        record_event(connection, lease.job.id, lease.job.run, EventType.QUARANTINED, data={"error": error.as_json()})
+
+
+def _run_is(connection: Connection, job: JobRecord, state: JobState) -> None:
+    connection.execute(update(runs).where(runs.c.job == job.id, runs.c.number == job.run).values(state=state))
+
+
+@dataclass(frozen=True)
+class CancelAnswer:
+    """What became of a request to cancel: ``taken`` is False when it was refused, and ``sentence`` says why."""
+
+    taken: bool
+    sentence: str
+
+
+def request_cancel(database: Database, job_id: str, *, actor: str, reason: str, outbox: bool) -> CancelAnswer:
+    """Ask a job to stop: a queued one is cancelled here, a begun one at its next safe point, undone."""
+    with database.write() as connection:
+        row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one_or_none()
+        if row is None:
+            return CancelAnswer(taken=False, sentence=f"there is no job {job_id}.")
+        job = job_from_row(row)
+        asked = {"reason": reason}
+        refusal = _cancel_refusal(job)
+        if refusal is not None:
+            record_event(
+                connection,
+                job.id,
+                job.run,
+                EventType.CANCEL_REFUSED,
+                actor=actor,
+                data={**asked, "because": refusal},
+            )
+            return CancelAnswer(taken=False, sentence=refusal)
+        record_event(connection, job.id, job.run, EventType.CANCEL_REQUESTED, actor=actor, data=asked)
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(cancel_requested_at=now_in_database()))
+        if job.state is JobState.QUEUED:
+            _end(connection, job, JobState.CANCELLED, None, outbox=outbox)
+            return CancelAnswer(taken=True, sentence=f"job {job.id} is cancelled; nothing of it was begun.")
+        return CancelAnswer(taken=True, sentence=f"job {job.id} is {job.state}; it stops at its next safe point.")
+
+
+def _cancel_refusal(job: JobRecord) -> str | None:
+    if job.state in FINAL:
+        return f"job {job.id} has {job.state} already."
+    if job.state is JobState.QUARANTINED:
+        return f"job {job.id} is quarantined; an operator decides what becomes of it."
+    if job.past_return:
+        return f"job {job.id} is past its point of no return: {job.operation} can only go forward."
+    if job.cancel_requested:
+        return f"job {job.id} was asked to stop already."
+    return None

@@ -1,0 +1,77 @@
+"""The outbox: what was committed for the broker and is not yet known to have reached it.
+
+A row is delivered at least once; what it carries is the same each time, under the same ids.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import or_, select, update
+
+from models.engine import Database, now_in_database
+from models.reading import job_from_row
+from models.records import JobRecord, Json
+from models.states import OutboxKind
+from models.tables import jobs, outbox
+
+_ERROR_LENGTH = 1000
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One outbox row with what is needed to deliver it."""
+
+    number: int
+    kind: OutboxKind
+    host: str
+    run: int
+    job: JobRecord
+    canvas: Json
+
+
+def undelivered(
+    database: Database, *, host: str | None, job: str | None = None, min_age: timedelta = timedelta(0), limit: int = 100
+) -> list[Letter]:
+    """The oldest letters not yet delivered.
+
+    With ``host`` only outcomes of that host's jobs and rings for any host; with ``job`` only that job's.
+    ``min_age`` leaves time for whoever committed a letter to deliver it itself.
+    """
+    query = (
+        select(
+            jobs, outbox.c.number.label("letter"), outbox.c.kind, outbox.c.host.label("to"), outbox.c.run.label("of")
+        )
+        .join(jobs, outbox.c.job == jobs.c.id)
+        .where(outbox.c.published_at.is_(None), outbox.c.created_at <= now_in_database(-min_age))
+        .order_by(outbox.c.number)
+        .limit(limit)
+    )
+    if host is not None:
+        query = query.where(or_(outbox.c.kind == OutboxKind.RING, outbox.c.host == host))
+    if job is not None:
+        query = query.where(outbox.c.job == job)
+    with database.read() as connection:
+        return [
+            Letter(row.letter, row.kind, row.to, row.of, job_from_row(row), row.canvas or {})
+            for row in connection.execute(query)
+        ]
+
+
+def delivered(database: Database, letter: Letter) -> None:
+    """Note that the broker has the letter."""
+    with database.write() as connection:
+        connection.execute(
+            update(outbox)
+            .where(outbox.c.number == letter.number)
+            .values(published_at=now_in_database(), tries=outbox.c.tries + 1, error=None)
+        )
+
+
+def not_delivered(database: Database, letter: Letter, error: str) -> None:
+    """Note a failed try; the letter stays."""
+    with database.write() as connection:
+        connection.execute(
+            update(outbox)
+            .where(outbox.c.number == letter.number)
+            .values(tries=outbox.c.tries + 1, error=error[:_ERROR_LENGTH])
+        )

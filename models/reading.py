@@ -1,0 +1,225 @@
+"""Reading the journal and the inventory; nothing here writes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, Select, select
+
+from models.engine import Database, now_in_database
+from models.records import Device, ErrorRecord, InstanceRecord, JobRecord, StepRecord
+from models.states import Direction, JobState
+from models.tables import devices, hosts, instances, job_events, jobs, steps, workers
+
+
+def _error(document: dict[str, Any] | None) -> ErrorRecord | None:
+    return None if document is None else ErrorRecord.from_json(document)
+
+
+def job_from_row(row: Row[Any]) -> JobRecord:
+    """A job's row as a value."""
+    return JobRecord(
+        id=row.id,
+        number=row.number,
+        operation=row.operation,
+        operation_version=row.operation_version,
+        job_class=row.job_class,
+        instance=row.instance,
+        host=row.host,
+        sent_to=row.sent_to,
+        request=row.request,
+        state=row.state,
+        run=row.run,
+        epoch=row.epoch,
+        past_return=row.past_return,
+        verdict=row.verdict,
+        error=_error(row.error),
+        outcome=row.outcome,
+        cancel_requested=row.cancel_requested_at is not None,
+        not_before=row.not_before,
+        waits=row.waits,
+        submitted_at=row.submitted_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )
+
+
+def step_from_row(row: Row[Any]) -> StepRecord:
+    """A step's row as a value."""
+    return StepRecord(
+        position=row.position,
+        name=row.name,
+        direction=row.direction,
+        state=row.state,
+        host=row.host,
+        epoch=row.epoch,
+        intent=row.intent,
+        attempts=row.attempts,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        error=_error(row.error),
+    )
+
+
+def steps_of(connection: Connection, job: str, run: int) -> tuple[StepRecord, ...]:
+    """The steps of a run: those made in order, then those undone in the order they were undone."""
+    rows = connection.execute(
+        select(steps).where(steps.c.job == job, steps.c.run == run).order_by(steps.c.position)
+    ).all()
+    made = [step_from_row(row) for row in rows if row.direction is Direction.DO]
+    undone = [step_from_row(row) for row in reversed(rows) if row.direction is Direction.UNDO]
+    return (*made, *undone)
+
+
+def devices_of(connection: Connection, instance: UUID) -> tuple[Device, ...]:
+    """The instance's devices, in the order of their kind and key."""
+    rows = connection.execute(
+        select(devices).where(devices.c.instance == instance).order_by(devices.c.kind, devices.c.key)
+    )
+    return tuple(Device(row.kind, row.key, row.details) for row in rows)
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """One line of a job's history."""
+
+    number: int
+    run: int
+    at: datetime
+    type: str
+    actor: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class JobDetails:
+    """A job with the steps of its current run and its whole history."""
+
+    job: JobRecord
+    steps: tuple[StepRecord, ...]
+    events: tuple[EventRecord, ...]
+
+
+@dataclass(frozen=True)
+class HostRecord:
+    """A host's row, with what is known of the worker that serves it."""
+
+    name: str
+    state: str
+    libvirt_uri: str
+    sequence: int
+    worker: UUID | None
+    worker_pid: int | None
+    worker_version: str | None
+    heartbeat_at: datetime | None
+    stopped_at: datetime | None
+    heartbeat_age_s: float | None
+
+
+def job(database: Database, job_id: str) -> JobRecord | None:
+    """The job's row, or None."""
+    with database.read() as connection:
+        row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+        return None if row is None else job_from_row(row)
+
+
+def job_details(database: Database, job_id: str) -> JobDetails | None:
+    """The job with its steps and events, all read at one moment; None if there is no such job."""
+    with database.read() as connection:
+        row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+        if row is None:
+            return None
+        events = connection.execute(select(job_events).where(job_events.c.job == job_id).order_by(job_events.c.number))
+        return JobDetails(
+            job=job_from_row(row),
+            steps=steps_of(connection, job_id, row.run),
+            events=tuple(
+                EventRecord(event.number, event.run, event.at, event.type.value, event.actor, event.data)
+                for event in events
+            ),
+        )
+
+
+def canvas_of(database: Database, job_id: str) -> dict[str, Any]:
+    """The Celery canvas that the job's message carried; empty if none did."""
+    with database.read() as connection:
+        canvas = connection.execute(select(jobs.c.canvas).where(jobs.c.id == job_id)).scalar_one()
+        return canvas or {}
+
+
+def list_jobs(
+    database: Database,
+    *,
+    host: str | None = None,
+    instance: UUID | None = None,
+    states: Sequence[JobState] = (),
+    limit: int = 50,
+) -> list[JobRecord]:
+    """The newest ``limit`` jobs that match, newest first."""
+    query: Select[Any] = select(jobs).order_by(jobs.c.number.desc()).limit(limit)
+    if host is not None:
+        query = query.where(jobs.c.host == host)
+    if instance is not None:
+        query = query.where(jobs.c.instance == instance)
+    if states:
+        query = query.where(jobs.c.state.in_(states))
+    with database.read() as connection:
+        return [job_from_row(row) for row in connection.execute(query)]
+
+
+def _instance(connection: Connection, row: Row[Any]) -> InstanceRecord:
+    return InstanceRecord(
+        id=row.id,
+        name=row.name,
+        host=row.host,
+        state=row.state,
+        epoch=row.epoch,
+        spec=row.spec,
+        devices=devices_of(connection, row.id),
+    )
+
+
+def instance(database: Database, instance_id: UUID) -> InstanceRecord | None:
+    """The instance with its devices, or None."""
+    with database.read() as connection:
+        row = connection.execute(select(instances).where(instances.c.id == instance_id)).one_or_none()
+        return None if row is None else _instance(connection, row)
+
+
+def list_instances(database: Database, *, host: str | None = None, limit: int = 200) -> list[InstanceRecord]:
+    """The newest ``limit`` instances that match, newest first."""
+    query: Select[Any] = select(instances).order_by(instances.c.created_at.desc()).limit(limit)
+    if host is not None:
+        query = query.where(instances.c.host == host)
+    with database.read() as connection:
+        return [_instance(connection, row) for row in connection.execute(query).all()]
+
+
+def list_hosts(database: Database) -> list[HostRecord]:
+    """All hosts by name, each with its newest worker."""
+    query = (
+        select(hosts, workers, now_in_database().label("now"))
+        .select_from(hosts.outerjoin(workers, hosts.c.worker == workers.c.id))
+        .order_by(hosts.c.name)
+    )
+    with database.read() as connection:
+        found = []
+        for row in connection.execute(query).mappings():
+            beat = row[workers.c.heartbeat_at]
+            found.append(
+                HostRecord(
+                    name=row[hosts.c.name],
+                    state=row[hosts.c.state].value,
+                    libvirt_uri=row[hosts.c.libvirt_uri],
+                    sequence=row[hosts.c.sequence],
+                    worker=row[hosts.c.worker],
+                    worker_pid=row[workers.c.pid],
+                    worker_version=row[workers.c.version],
+                    heartbeat_at=beat,
+                    stopped_at=row[workers.c.stopped_at],
+                    heartbeat_age_s=None if beat is None else (row["now"] - beat).total_seconds(),
+                )
+            )
+        return found

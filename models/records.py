@@ -1,0 +1,151 @@
+"""The frozen values that the journal and the inventory hand out. Nothing here writes, or knows SQL."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from models.states import (
+    DeviceKind,
+    Direction,
+    ErrorClass,
+    InstanceState,
+    JobClass,
+    JobState,
+    StepState,
+    Verdict,
+)
+
+Json = Mapping[str, Any]
+NOTHING: Json = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class ErrorRecord:
+    """An error as the journal keeps it.
+
+    ``code`` and ``domain`` are libvirt's own names without their prefix (``OPERATION_INVALID``, ``QEMU``);
+    ``errno`` is the operating system's number where libvirt gave one.
+    """
+
+    error_class: ErrorClass
+    message: str
+    code: str | None = None
+    domain: str | None = None
+    errno: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape that ``jobs show --json`` promises."""
+        return {
+            "class": self.error_class.value,
+            "code": self.code,
+            "domain": self.domain,
+            "errno": self.errno,
+            "message": self.message,
+        }
+
+    @classmethod
+    def from_json(cls, document: Json) -> "ErrorRecord":
+        """The error that ``as_json`` wrote."""
+        return cls(
+            error_class=ErrorClass(document["class"]),
+            message=document["message"],
+            code=document["code"],
+            domain=document["domain"],
+            errno=document["errno"],
+        )
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device of an instance: ``key`` is unique among the instance's devices of that kind."""
+
+    kind: DeviceKind
+    key: str
+    details: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DeviceAdded:
+    """The instance has this device now; the step's undo removes it."""
+
+    device: Device
+
+
+@dataclass(frozen=True)
+class DeviceRemoved:
+    """The instance has this device no longer."""
+
+    kind: DeviceKind
+    key: str
+
+
+@dataclass(frozen=True)
+class InstanceIs:
+    """The instance is in this state now."""
+
+    state: InstanceState
+
+
+#: What a step's fact means for the inventory, committed together with the step's done.
+Change = DeviceAdded | DeviceRemoved | InstanceIs
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """A step's row of the current run."""
+
+    position: int
+    name: str
+    direction: Direction
+    state: StepState
+    host: str | None = None
+    epoch: int = 0
+    intent: Json | None = None
+    attempts: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    error: ErrorRecord | None = None
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job's row."""
+
+    id: str
+    number: int  #: order of submission
+    operation: str
+    operation_version: int | None
+    job_class: JobClass
+    instance: UUID
+    host: str  #: where it is now
+    sent_to: str  #: the host that its sender named
+    request: Json
+    state: JobState
+    run: int
+    epoch: int
+    past_return: bool  #: the operation's point of no return was intended
+    verdict: Verdict | None
+    error: ErrorRecord | None
+    outcome: Json | None
+    cancel_requested: bool
+    not_before: datetime | None
+    waits: int  #: how often this run has waited since a step last advanced
+    submitted_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class InstanceRecord:
+    """What the database knows of a VM."""
+
+    id: UUID
+    name: str | None
+    host: str | None
+    state: InstanceState
+    epoch: int
+    spec: Json | None
+    devices: tuple[Device, ...] = field(default=())

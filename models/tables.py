@@ -1,0 +1,272 @@
+"""The schema. The promises that a database can enforce are the indexes here and the triggers in the migrations."""
+
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Enum,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from models.engine import UtcDateTime
+from models.states import (
+    FINAL_EVENTS,
+    UNSETTLED,
+    AttemptOutcome,
+    DeviceKind,
+    Direction,
+    EventType,
+    HostState,
+    InstanceState,
+    JobClass,
+    JobState,
+    OutboxKind,
+    StepState,
+    Verdict,
+)
+
+EnumT = TypeVar("EnumT", bound=StrEnum)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _word(kind: type[EnumT], *, closed: bool = False) -> Enum:
+    """The enum's values; a ``closed`` vocabulary is checked by the database too.
+
+    By default SQLAlchemy would store the members' names, and an index over values would match nothing.
+    """
+    return Enum(
+        kind,
+        name=kind.__name__.lower(),
+        values_callable=lambda members: [member.value for member in members],
+        native_enum=False,
+        create_constraint=closed,
+        length=32,
+    )
+
+
+_BIG = BigInteger().with_variant(Integer(), "sqlite")
+_JSON = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+_HOST = String(63)  # a DNS label's length; see worker.settings
+_JOB_ID = String(128)
+_STEP = String(64)
+
+
+def _job(**options: Any) -> Column[str]:  # noqa: ANN401  # handed on to Column
+    return Column("job", _JOB_ID, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, **options)
+
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("name", _HOST, primary_key=True),
+    Column("machine_id", String(64), nullable=False),
+    Column("libvirt_host_uuid", Uuid(), nullable=False),
+    Column("libvirt_uri", String(255), nullable=False),
+    Column("state", _word(HostState), nullable=False),
+    Column("sequence", _BIG, nullable=False, default=0),
+    Column("worker", Uuid(), nullable=True),
+    Column("registered_at", UtcDateTime(), nullable=False),
+    Column("seen_at", UtcDateTime(), nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Uuid(), primary_key=True),
+    Column("host", _HOST, ForeignKey("hosts.name"), nullable=False, index=True),
+    Column("pid", Integer, nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("started_at", UtcDateTime(), nullable=False),
+    Column("heartbeat_at", UtcDateTime(), nullable=False),
+    Column("stopped_at", UtcDateTime(), nullable=True),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", Uuid(), primary_key=True),
+    Column("name", String(255), nullable=True),
+    Column("host", _HOST, nullable=True, index=True),
+    Column("state", _word(InstanceState), nullable=False),
+    Column("epoch", _BIG, nullable=False, default=0),
+    Column("spec", _JSON, nullable=True),
+    Column("made_by", _JOB_ID, nullable=True),  # the job whose claim began it
+    Column("created_at", UtcDateTime(), nullable=False),
+    Column("updated_at", UtcDateTime(), nullable=False),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("instance", Uuid(), ForeignKey("instances.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", _word(DeviceKind), primary_key=True),
+    Column("key", String(128), primary_key=True),
+    Column("details", _JSON, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", _BIG, primary_key=True, autoincrement=True),  # the order of submission
+    Column("id", _JOB_ID, nullable=False, unique=True),
+    Column("operation", String(64), nullable=False),
+    Column("operation_version", Integer, nullable=True),
+    Column("job_class", _word(JobClass), nullable=False),
+    Column("instance", Uuid(), ForeignKey("instances.id"), nullable=False),
+    Column("host", _HOST, nullable=False),  # where the job is now
+    Column("sent_to", _HOST, nullable=False),  # the host that its sender named
+    Column("request", _JSON, nullable=False),
+    Column("payload_digest", String(64), nullable=False),
+    Column("canvas", _JSON, nullable=True),
+    Column("state", _word(JobState, closed=True), nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("epoch", _BIG, nullable=False),
+    Column("owner", Uuid(), nullable=True),
+    Column("past_return", Boolean(name="past_return"), nullable=False),
+    Column("verdict", _word(Verdict, closed=True), nullable=True),
+    Column("error", _JSON, nullable=True),
+    Column("outcome", _JSON, nullable=True),
+    Column("superseded_by", _JOB_ID, nullable=True),
+    Column("cancel_requested_at", UtcDateTime(), nullable=True),
+    Column("not_before", UtcDateTime(), nullable=True),
+    Column("waits", Integer, nullable=False),
+    Column("submitted_at", UtcDateTime(), nullable=False),
+    Column("started_at", UtcDateTime(), nullable=True),
+    Column("ended_at", UtcDateTime(), nullable=True),
+    sqlite_autoincrement=True,
+)
+Index(
+    "uq_jobs_one_unsettled_per_instance",
+    jobs.c.instance,
+    unique=True,
+    sqlite_where=jobs.c.state.in_(sorted(UNSETTLED)),
+    postgresql_where=jobs.c.state.in_(sorted(UNSETTLED)),
+)
+Index("ix_jobs_instance_number", jobs.c.instance, jobs.c.number)
+_OPEN = sorted({JobState.QUEUED, JobState.RUNNING, JobState.WAITING})
+Index(
+    "ix_jobs_open_by_host",
+    jobs.c.host,
+    jobs.c.number,
+    sqlite_where=jobs.c.state.in_(_OPEN),
+    postgresql_where=jobs.c.state.in_(_OPEN),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    _job(primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("state", _word(JobState, closed=True), nullable=False),
+    Column("error", _JSON, nullable=True),
+    Column("outcome", _JSON, nullable=True),
+    Column("submitted_at", UtcDateTime(), nullable=False),
+    Column("started_at", UtcDateTime(), nullable=True),
+    Column("ended_at", UtcDateTime(), nullable=True),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("job", _JOB_ID, primary_key=True),
+    Column("run", Integer, primary_key=True),
+    Column("direction", _word(Direction, closed=True), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("name", _STEP, nullable=False),
+    Column("state", _word(StepState, closed=True), nullable=False),
+    Column("host", _HOST, nullable=True),
+    Column("epoch", _BIG, nullable=False),
+    Column("intent", _JSON, nullable=True),
+    Column("attempts", Integer, nullable=False),
+    Column("started_at", UtcDateTime(), nullable=True),
+    Column("ended_at", UtcDateTime(), nullable=True),
+    Column("error", _JSON, nullable=True),
+    ForeignKeyConstraint(["job", "run"], ["runs.job", "runs.number"], ondelete="CASCADE"),
+)
+Index("uq_steps_name_once_per_run", steps.c.job, steps.c.run, steps.c.direction, steps.c.name, unique=True)
+
+step_attempts = Table(
+    "step_attempts",
+    metadata,
+    Column("job", _JOB_ID, primary_key=True),
+    Column("run", Integer, primary_key=True),
+    Column("direction", _word(Direction, closed=True), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("epoch", _BIG, nullable=False),
+    Column("worker", Uuid(), nullable=False),
+    Column("outcome", _word(AttemptOutcome), nullable=False),
+    Column("started_at", UtcDateTime(), nullable=False),
+    Column("ended_at", UtcDateTime(), nullable=True),
+    Column("error", _JSON, nullable=True),
+    ForeignKeyConstraint(
+        ["job", "run", "direction", "position"],
+        ["steps.job", "steps.run", "steps.direction", "steps.position"],
+        ondelete="CASCADE",
+        name="fk_step_attempts_steps",
+    ),
+)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("number", _BIG, primary_key=True, autoincrement=True),
+    _job(),
+    Column("run", Integer, nullable=False),
+    Column("at", UtcDateTime(), nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("type", _word(EventType), nullable=False),
+    Column("data", _JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_job_events_job", job_events.c.job, job_events.c.number)
+Index(
+    "uq_job_events_one_final_per_run",
+    job_events.c.job,
+    job_events.c.run,
+    unique=True,
+    sqlite_where=job_events.c.type.in_(sorted(FINAL_EVENTS)),
+    postgresql_where=job_events.c.type.in_(sorted(FINAL_EVENTS)),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("number", _BIG, primary_key=True, autoincrement=True),
+    _job(),
+    Column("run", Integer, nullable=False),
+    Column("kind", _word(OutboxKind), nullable=False),
+    Column("host", _HOST, nullable=False),  # whose queue is rung, or whose worker settled
+    Column("created_at", UtcDateTime(), nullable=False),
+    Column("published_at", UtcDateTime(), nullable=True),
+    Column("tries", Integer, nullable=False),
+    Column("error", String(1000), nullable=True),
+    sqlite_autoincrement=True,
+)
+Index(
+    "ix_outbox_unpublished",
+    outbox.c.number,
+    sqlite_where=outbox.c.published_at.is_(None),
+    postgresql_where=outbox.c.published_at.is_(None),
+)
