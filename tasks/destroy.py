@@ -1,0 +1,21 @@
+"""Destroy: nothing of an instance is left on this host. It supersedes whatever else is asked of the instance."""
+
+from models.states import JobClass
+from tasks.operation import Operation
+from tasks.requests.destroy import DestroyRequest
+from tasks.steps.disk import FilesRemoved
+from tasks.steps.domain import DomainStopped, DomainUndefined, EarlierWorkEnded
+
+destroy = Operation(
+    "destroy",
+    DestroyRequest,
+    steps=(
+        DomainStopped(),
+        EarlierWorkEnded(),
+        DomainUndefined(),
+        FilesRemoved(),
+    ),
+    job_class=JobClass.DESTROY,
+    point_of_no_return=DomainStopped.name,
+    supersedes=True,
+)

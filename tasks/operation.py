@@ -1,0 +1,122 @@
+"""Operation and Step: an operation is a tuple of facts; each can be looked at, made true and taken back.
+
+A replay is not a special path: it looks first, and finds the fact true.
+"""
+
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+from uuid import UUID
+
+from models.records import Change, Device, Json
+from models.states import InstanceState, JobClass
+from tasks.host import Host
+from tasks.requests import Request
+
+RequestT = TypeVar("RequestT", bound=Request)
+RequestT_contra = TypeVar("RequestT_contra", bound=Request, contravariant=True)
+RequestT_co = TypeVar("RequestT_co", bound=Request, covariant=True)
+
+
+@dataclass(frozen=True)
+class Work(Generic[RequestT_co]):
+    """What a step knows while it is looked at or done."""
+
+    job: str
+    instance: UUID
+    epoch: int  #: of this claim; it marks files until they are published
+    request: RequestT_co
+    devices: tuple[Device, ...] = ()  #: of the instance, as the inventory has them now
+    intent: Json = field(default_factory=dict)  #: what this step fixed before its effect; empty before that
+    intended: bool = False  #: whether an earlier intent of this job may have made the fact
+
+
+# --- what a look can see
+
+
+@dataclass(frozen=True)
+class There:
+    """The fact is true."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """The fact is not true, and nothing stands in the way of making it so."""
+
+
+@dataclass(frozen=True)
+class Partial:
+    """An earlier intent of this job got half-way: doing it again finishes it."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class InProgress:
+    """Something is still making the fact true: wait, do not act."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class NotOurs:
+    """What is there belongs to somebody else: a conflict, nothing is touched."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class NotNeeded:
+    """The request does not ask for this fact."""
+
+
+Sight = There | Absent | Partial | InProgress | NotOurs | NotNeeded
+
+
+class Step(Protocol[RequestT_contra]):
+    """One fact that a job makes true on a host.
+
+    The class's docstring states the fact; its ``name`` is journaled and never reused for another fact.
+    """
+
+    @property
+    def name(self) -> str:
+        """The step's name in the journal."""
+        ...
+
+    def plan(self, work: Work[RequestT_contra], host: Host) -> Json:
+        """The identities that the effect will have (a path, a MAC, an alias), fixed before it is made."""
+        ...
+
+    def look(self, work: Work[RequestT_contra], host: Host) -> Sight:
+        """What the host shows of the fact. Raises HostError when that cannot be told."""
+        ...
+
+    def do(self, work: Work[RequestT_contra], host: Host) -> None:
+        """Make the fact true; called only after a look saw it absent or partial, and after the intent's commit."""
+        ...
+
+    def undo(self, work: Work[RequestT_contra], host: Host) -> None:
+        """Take the fact back; called only if an intent of this job may have made it. Nothing there is no error."""
+        ...
+
+    def changes(self, work: Work[RequestT_contra]) -> tuple[Change, ...]:
+        """What the inventory learns once the fact was seen."""
+        ...
+
+
+@dataclass(frozen=True)
+class Operation(Generic[RequestT]):
+    """A kind of job: its request, and the facts it makes true in order."""
+
+    name: str
+    request: type[RequestT]
+    steps: tuple[Step[RequestT], ...]
+    job_class: JobClass
+    version: int = 1
+    #: From this step's intent on there is only forward: no cancel, no undo.
+    point_of_no_return: str | None = None
+    #: Takes the instance over from whatever job holds it (destroy alone does).
+    supersedes: bool = False
+    #: The instance's state from the first claim on, and after a run was undone whole; None leaves it.
+    instance_begins_as: InstanceState | None = None
+    instance_undone_as: InstanceState | None = None

@@ -1,0 +1,22 @@
+"""Spawn: an instance comes to run on this host."""
+
+from models.states import InstanceState, JobClass
+from tasks.operation import Operation
+from tasks.requests.spawn import SpawnRequest
+from tasks.steps.disk import RootDiskCreated
+from tasks.steps.domain import DomainDefined, DomainRunning
+from tasks.steps.image import ImagesCached
+
+spawn = Operation(
+    "spawn",
+    SpawnRequest,
+    steps=(
+        ImagesCached(),
+        RootDiskCreated(),
+        DomainDefined(),
+        DomainRunning(),
+    ),
+    job_class=JobClass.SPAWN,
+    instance_begins_as=InstanceState.BUILDING,
+    instance_undone_as=InstanceState.ABSENT,
+)

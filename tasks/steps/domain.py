@@ -1,0 +1,200 @@
+"""Domains: defined, running, stopped, gone."""
+
+from models.records import NOTHING, Change, InstanceIs, Json
+from models.states import DeviceKind, InstanceState
+from tasks.host import DirectBoot, Domain, DomainState, Guest, GuestDisk, Host, Identity
+from tasks.operation import Absent, InProgress, NotOurs, Sight, There, Work
+from tasks.requests import Request
+from tasks.requests.destroy import DestroyRequest
+from tasks.requests.spawn import SpawnRequest
+
+#: How long a destroy waits, at a time, for calls of a superseded job to return, in seconds; longer than libvirt's
+#: own 30 s wait for a job lock.
+EARLIER_WORK_DEADLINE_S = 40.0
+
+
+def _stranger(work: Work[Request], domain: Domain) -> NotOurs | None:
+    """A domain under the instance's UUID that is not the instance's, if it is one."""
+    if domain.identity is None:
+        return NotOurs(f"domain {work.instance} exists and is not one of Hostler's")
+    if domain.identity.instance != work.instance:
+        return NotOurs(f"domain {work.instance} says that it is instance {domain.identity.instance}")
+    return None
+
+
+class DomainDefined:
+    """The domain is defined persistently under the instance's UUID, with this job in its metadata."""
+
+    name = "DomainDefined"
+
+    def plan(self, work: Work[SpawnRequest], host: Host) -> Json:
+        """The domain's identity is the instance and the job."""
+        return NOTHING
+
+    def look(self, work: Work[SpawnRequest], host: Host) -> Sight:
+        """A domain that another job made means that the instance exists already."""
+        domain = host.domains.find(work.instance)
+        if domain is None:
+            return Absent()
+        stranger = _stranger(work, domain)
+        if stranger is not None:
+            return stranger
+        if domain.identity != Identity(work.instance, work.job):
+            made_by = "" if domain.identity is None else f" by job {domain.identity.job}"
+            return NotOurs(f"instance {work.instance} exists already, made{made_by}")
+        return There() if domain.persistent else Absent()
+
+    def do(self, work: Work[SpawnRequest], host: Host) -> None:
+        """Defines the domain from the request and the devices that the inventory has."""
+        request = work.request
+        disks = tuple(
+            GuestDisk(
+                path=device.details["path"],
+                format=device.details["format"],
+                target=device.details["target"],
+                alias=device.details["alias"],
+                serial=device.details["serial"],
+            )
+            for device in work.devices
+            if device.kind is DeviceKind.DISK
+        )
+        boot = None
+        if request.boot is not None:
+            boot = DirectBoot(request.boot.kernel, request.boot.initrd, request.boot.cmdline)
+        host.domains.define(
+            Guest(
+                identity=Identity(work.instance, work.job),
+                name=request.name,
+                memory_mib=request.memory_mib,
+                vcpus=request.vcpus,
+                disks=disks,
+                boot=boot,
+            )
+        )
+
+    def undo(self, work: Work[SpawnRequest], host: Host) -> None:
+        """Kills what runs of it and removes the definition, with what defining it made."""
+        host.domains.kill(work.instance)
+        host.domains.undefine(work.instance)
+        host.disks.remove_folder(work.instance)
+
+    def changes(self, work: Work[SpawnRequest]) -> tuple[Change, ...]:
+        """Building until it runs."""
+        return ()
+
+
+class DomainRunning:
+    """The domain runs."""
+
+    name = "DomainRunning"
+
+    def plan(self, work: Work[SpawnRequest], host: Host) -> Json:
+        """A process has no identity beyond its domain's."""
+        return NOTHING
+
+    def look(self, work: Work[SpawnRequest], host: Host) -> Sight:
+        """Paused counts as started: somebody paused it."""
+        domain = host.domains.find(work.instance)
+        if domain is None:
+            return Absent()
+        stranger = _stranger(work, domain)
+        if stranger is not None:
+            return stranger
+        if domain.state is DomainState.SHUTTING_DOWN:
+            return InProgress(f"domain {work.instance} is shutting down")
+        return There() if domain.active else Absent()
+
+    def do(self, work: Work[SpawnRequest], host: Host) -> None:
+        """Starts the domain and waits, by event, until it runs."""
+        host.domains.start(work.instance)
+        host.domains.wait_running(work.instance, work.request.timeout_s)
+
+    def undo(self, work: Work[SpawnRequest], host: Host) -> None:
+        """Kills it."""
+        host.domains.kill(work.instance)
+
+    def changes(self, work: Work[SpawnRequest]) -> tuple[Change, ...]:
+        """The instance runs."""
+        return (InstanceIs(InstanceState.RUNNING),)
+
+
+class DomainStopped:
+    """No process runs for the domain."""
+
+    name = "DomainStopped"
+
+    def plan(self, work: Work[DestroyRequest], host: Host) -> Json:
+        """What is killed is named by the instance."""
+        return NOTHING
+
+    def look(self, work: Work[DestroyRequest], host: Host) -> Sight:
+        """Absent is stopped; a domain that is not ours is never touched."""
+        domain = host.domains.find(work.instance)
+        if domain is None:
+            return There()
+        return _stranger(work, domain) or (Absent() if domain.active else There())
+
+    def do(self, work: Work[DestroyRequest], host: Host) -> None:
+        """Kills the process without asking the guest."""
+        host.domains.kill(work.instance)
+
+    def undo(self, work: Work[DestroyRequest], host: Host) -> None:
+        """Never asked for: a destroy only goes forward."""
+
+    def changes(self, work: Work[DestroyRequest]) -> tuple[Change, ...]:
+        """Stopped, until it is gone."""
+        return (InstanceIs(InstanceState.STOPPED),)
+
+
+class EarlierWorkEnded:
+    """No call or child process of another job of the instance is at work on this host any more."""
+
+    name = "EarlierWorkEnded"
+
+    def plan(self, work: Work[DestroyRequest], host: Host) -> Json:
+        """Nothing is made."""
+        return NOTHING
+
+    def look(self, work: Work[DestroyRequest], host: Host) -> Sight:
+        """Asks the worker, which knows what it has in hand."""
+        return Absent() if host.earlier_work.going_on(work.instance, work.job) else There()
+
+    def do(self, work: Work[DestroyRequest], host: Host) -> None:
+        """Waits: the domain is dead, so the calls on it return."""
+        host.earlier_work.wait_ended(work.instance, work.job, EARLIER_WORK_DEADLINE_S)
+
+    def undo(self, work: Work[DestroyRequest], host: Host) -> None:
+        """Never asked for: a destroy only goes forward."""
+
+    def changes(self, work: Work[DestroyRequest]) -> tuple[Change, ...]:
+        """The inventory does not know of calls."""
+        return ()
+
+
+class DomainUndefined:
+    """There is no domain under the instance's UUID, running or defined."""
+
+    name = "DomainUndefined"
+
+    def plan(self, work: Work[DestroyRequest], host: Host) -> Json:
+        """What is removed is named by the instance."""
+        return NOTHING
+
+    def look(self, work: Work[DestroyRequest], host: Host) -> Sight:
+        """A domain that is not ours is never touched."""
+        domain = host.domains.find(work.instance)
+        return There() if domain is None else _stranger(work, domain) or Absent()
+
+    def do(self, work: Work[DestroyRequest], host: Host) -> None:
+        """Kills it once more if it was started again meanwhile, then removes the definition."""
+        domain = host.domains.find(work.instance)
+        if domain is not None and domain.active:
+            host.domains.kill(work.instance)
+        host.domains.undefine(work.instance)
+
+    def undo(self, work: Work[DestroyRequest], host: Host) -> None:
+        """Never asked for: a destroy only goes forward."""
+
+    def changes(self, work: Work[DestroyRequest]) -> tuple[Change, ...]:
+        """The inventory forgets the instance once its files are gone too."""
+        return ()

@@ -1,0 +1,71 @@
+"""Reading a submission: everything that can be wrong with it is found here, before anything is written."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from models.records import Json
+from models.submission import Submission
+from tasks.catalogue import Catalogue
+from tasks.requests import BadRequestError, parse
+
+JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+HOST_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+#: A request is small; larger than this it is a mistake, in bytes of JSON.
+REQUEST_MAX_BYTES = 256 * 1024
+
+
+def read_submission(  # noqa: PLR0913  # the fields of one message
+    catalogue: Catalogue,
+    *,
+    operation: str,
+    host: object,
+    instance: object,
+    request: object,
+    job_id: object,
+    actor: str,
+    canvas: Json | None = None,
+) -> Submission:
+    """The submission, with its request checked; raises BadRequestError with one sentence naming the field."""
+    known = catalogue.get(operation)
+    if known is None:
+        raise BadRequestError(f"operation: there is no {operation!r}; there are {', '.join(sorted(catalogue))}.")
+    if not isinstance(job_id, str) or not JOB_ID.fullmatch(job_id):
+        raise BadRequestError("job id: at most 128 letters, digits and . _ : @ -, beginning with a letter or digit.")
+    if not isinstance(host, str) or not HOST_NAME.fullmatch(host):
+        raise BadRequestError("host: a name of at most 63 lower-case letters, digits, dots and dashes is needed.")
+    document = _document(request)
+    parse(known.request, document)
+    return Submission(
+        id=job_id,
+        operation=operation,
+        job_class=known.job_class,
+        instance=_uuid(instance),
+        host=host,
+        request=document,
+        actor=actor,
+        canvas=canvas or None,
+    )
+
+
+def _uuid(instance: object) -> UUID:
+    try:
+        if isinstance(instance, str):
+            return UUID(instance)
+    except ValueError:
+        pass
+    raise BadRequestError("instance: a UUID is needed.")
+
+
+def _document(request: object) -> Mapping[str, Any]:
+    if not isinstance(request, Mapping):
+        raise BadRequestError("request: a JSON object is needed.")
+    try:
+        size = len(json.dumps(request, allow_nan=False).encode())
+    except (TypeError, ValueError) as error:
+        raise BadRequestError(f"request: it is not plain JSON ({error}).") from error
+    if size > REQUEST_MAX_BYTES:
+        raise BadRequestError(f"request: it has {size} bytes, more than {REQUEST_MAX_BYTES}.")
+    return request
