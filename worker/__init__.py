@@ -1,0 +1,7 @@
+"""How a job is run. Read ``run`` first: it is the spine.
+
+``celery_app`` is the only file that speaks Celery, ``settings`` the only reader of the environment, ``retrying``
+the only user of tenacity; ``hands`` knows what this process has in hand, ``sweeper`` finds what could be
+claimed, ``wiring`` is where the parts meet, ``cli`` is the ``hostler`` command; ``host`` holds the only rooms
+that speak libvirt, qemu-img and the file system.
+"""

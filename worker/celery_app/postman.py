@@ -1,0 +1,221 @@
+"""The postman: one thread that tells Celery what the journal has committed, in the journal's order.
+
+It delivers what settling left in the outbox (the state, the result, the callbacks of a run), rings of jobs on
+other hosts, and the STARTED that a claim means. A letter is delivered at least once; what it sends is the same
+each time, under the same ids, so that a second delivery after a crash starts nothing twice.
+"""
+
+import logging
+import queue
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery, states
+from celery.app.task import Context
+from celery.exceptions import TaskRevokedError
+from celery.result import denied_join_result
+from kombu.exceptions import KombuError
+from sqlalchemy.exc import SQLAlchemyError
+from typing_extensions import override
+
+from models.engine import Database
+from models.outbox import Letter, delivered, not_delivered, undelivered
+from models.records import JobRecord
+from models.states import JobState, OutboxKind
+from worker.celery_app.app import queue_name, task_name
+
+log = logging.getLogger(__name__)
+
+#: How often the outbox is looked through when nobody calls, in seconds: the backstop for letters left behind.
+ROUND_S = 2.0
+#: Rings of others are left to whoever committed them for this long.
+OTHERS_RINGS_AGE = timedelta(seconds=5)
+#: Namespace of the ids that callbacks get where their sender gave them none: fixed, so that they are the same again.
+_CALLBACK_IDS = uuid.UUID("5b0f1f5c-5a4e-4c57-9d0c-3f2f1c2b7a10")
+_UNREACHABLE = (OSError, KombuError)
+
+
+class JobFailed(Exception):  # noqa: N818  # the name that Celery clients see
+    """What ``AsyncResult.get`` raises for a failed job; its one argument is the outcome."""
+
+
+JobFailed.__module__ = "hostler"  # clients need not have our packages, and must not mistake theirs for ours
+
+
+def ring(app: Celery, job: JobRecord, host: str) -> None:
+    """Tell a host's worker to look at the job; as good as any sender's own message."""
+    app.send_task(
+        task_name(job.operation),
+        kwargs=_payload(job),
+        task_id=job.id,
+        queue=queue_name(host),
+        retry=False,
+        ignore_result=True,
+        add_to_parent=False,
+    )
+
+
+def _payload(job: JobRecord) -> dict[str, Any]:
+    """As it was sent: sameness is judged on that, wherever the job has gone since."""
+    return {"instance": str(job.instance), "request": dict(job.request), "host": job.sent_to}
+
+
+class Postman(threading.Thread):
+    """Delivers letters until it is stopped. It fits `worker.run.Announcer`."""
+
+    def __init__(self, app: Celery, database: Database, host: str, worker_name: str, *, rings: bool) -> None:
+        super().__init__(name="postman", daemon=True)
+        self._app = app
+        self._database = database
+        self._host = host
+        self._worker_name = worker_name
+        self._rings = rings
+        self._errands: queue.SimpleQueue[JobRecord | str | None] = queue.SimpleQueue()
+        self._events: Any = None
+
+    def claimed(self, job: JobRecord) -> None:
+        """The claim writes STARTED."""
+        self._errands.put(job)
+
+    def left_in_outbox(self, job_id: str) -> None:
+        """Look for the job's letters now."""
+        self._errands.put(job_id)
+
+    def stop(self, deadline_s: float) -> None:
+        """Deliver what is at hand, then end."""
+        self._errands.put(None)
+        self.join(timeout=deadline_s)
+
+    @override
+    def run(self) -> None:
+        """Deliver as called, and look through the outbox between calls."""
+        while True:
+            try:
+                errand = self._errands.get(timeout=ROUND_S)
+            except queue.Empty:
+                self._patiently(self._make_round)
+                continue
+            if errand is None:
+                return
+            if isinstance(errand, JobRecord):
+                self._patiently(self._say_started, errand)
+            else:
+                self._patiently(self._deliver_for, errand)
+
+    def _patiently(self, errand: Any, *arguments: object) -> None:  # noqa: ANN401  # one of the three methods above
+        """A broker or a database that is out of reach is met again on the next round."""
+        try:
+            errand(*arguments)
+        except (*_UNREACHABLE, SQLAlchemyError) as error:
+            self._events = None
+            log.warning("not told yet: %s: %s", type(error).__name__, error)
+        except Exception:
+            log.exception("the postman met a defect; the letter stays in the outbox")
+
+    def _make_round(self) -> None:
+        for letter in undelivered(self._database, host=self._host):
+            if letter.kind is OutboxKind.OUTCOME:
+                self._deliver(letter)
+        for letter in undelivered(self._database, host=None, min_age=OTHERS_RINGS_AGE):
+            if letter.kind is OutboxKind.RING:
+                self._deliver(letter)
+
+    def _deliver_for(self, job_id: str) -> None:
+        for letter in undelivered(self._database, host=None, job=job_id):
+            self._deliver(letter)
+
+    def _deliver(self, letter: Letter) -> None:
+        try:
+            if letter.kind is OutboxKind.OUTCOME:
+                self._say_outcome(letter)
+            elif self._rings:
+                ring(self._app, letter.job, letter.host)
+        except Exception as error:
+            not_delivered(self._database, letter, f"{type(error).__name__}: {error}")
+            raise
+        delivered(self._database, letter)
+
+    # --- what Celery's state, results and callbacks are made of
+
+    def _say_started(self, job: JobRecord) -> None:
+        self._app.backend.store_result(job.id, {"hostname": self._worker_name, "host": job.host}, states.STARTED)
+        self._send_event(
+            "task-received", job, name=task_name(job.operation), args="()", kwargs=repr(_payload(job)), retries=0
+        )
+        self._send_event("task-started", job)
+
+    def _say_outcome(self, letter: Letter) -> None:
+        job, outcome = letter.job, dict(letter.job.outcome or {})
+        context = _context(letter)
+        backend = self._app.backend
+        runtime = (job.ended_at - job.started_at).total_seconds() if job.ended_at and job.started_at else 0.0
+        match job.state:
+            case JobState.SUCCEEDED:
+                with denied_join_result():  # else every callback's result would be subscribed to from here
+                    self._call_back(context, outcome)
+                backend.mark_as_done(job.id, outcome, request=context)
+                self._send_event("task-succeeded", job, result=repr(outcome), runtime=runtime)
+            case JobState.FAILED:
+                failure = JobFailed(outcome)
+                backend.mark_as_failure(job.id, failure, request=context)
+                why = job.error.message if job.error else ""
+                self._send_event("task-failed", job, exception=f"JobFailed({why!r})", traceback="")
+            case JobState.CANCELLED:
+                # as a failure that is a revocation, so that chains and chords after it end too
+                revoked = TaskRevokedError("cancelled")
+                backend.mark_as_failure(job.id, revoked, request=context, call_errbacks=False, state=states.REVOKED)
+                self._send_event("task-revoked", job, terminated=False, signum=None, expired=False)
+            case _:
+                log.error("an outcome was left for a job that is not settled: job=%s state=%s", job.id, job.state)
+
+    def _call_back(self, context: Context, outcome: dict[str, Any]) -> None:
+        """Send the links and the next of the chain, as Celery's own tracer would have."""
+        root = context.root_id or context.id
+        for link in context.callbacks or ():
+            self._app.signature(link).apply_async((outcome,), parent_id=context.id, root_id=root, add_to_parent=False)
+        chain = list(context.chain or ())
+        if chain:
+            following = self._app.signature(chain.pop())
+            following.apply_async((outcome,), chain=chain, parent_id=context.id, root_id=root, add_to_parent=False)
+
+    def _send_event(self, kind: str, job: JobRecord, **fields: object) -> None:
+        """Tell whoever watches (Flower does); nobody watching is no error."""
+        if not self._rings:
+            return
+        if self._events is None:
+            self._events = self._app.events.Dispatcher(
+                self._app.connection_for_write(), hostname=self._worker_name, enabled=True
+            )
+        self._events.send(kind, uuid=job.id, **fields)
+
+
+def _with_ids(job_id: str, kind: str, links: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+    """The links, each under an id: its sender's, or one that is the same whenever the letter is delivered."""
+    fixed = []
+    for index, link in enumerate(links or ()):
+        options = dict(link.get("options") or {})
+        if not link.get("subtask_type"):  # a group or a chain has no one id
+            options.setdefault("task_id", str(uuid.uuid5(_CALLBACK_IDS, f"{job_id}/{kind}/{index}")))
+        fixed.append({**link, "options": options})
+    return fixed
+
+
+def _context(letter: Letter) -> Context:
+    """The request of the message that the job came with, as far as its result and callbacks need it."""
+    job = letter.job
+    return Context(
+        {
+            **letter.canvas,
+            "callbacks": _with_ids(job.id, "link", letter.canvas.get("callbacks")),
+            "errbacks": _with_ids(job.id, "link_error", letter.canvas.get("errbacks")),
+            "id": job.id,
+            "task": task_name(job.operation),
+            "args": (),
+            "kwargs": _payload(job),
+            "delivery_info": {"routing_key": queue_name(letter.host)},
+            "called_directly": False,
+        }
+    )

@@ -1,0 +1,41 @@
+"""The Celery worker process: one, with the threads pool, on this host's queue."""
+
+import logging
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from worker.celery_app.app import queue_name
+
+
+def worker_name(host: str) -> str:
+    """The worker as Flower and Celery's inspection show it."""
+    return f"hostler@{host}"
+
+
+def keep_our_logging() -> None:
+    """Leave logging as it is set up: Celery's own set-up would swallow an operator's lines."""
+    setup_logging.connect(_logging_is_set_up, weak=False)
+
+
+def _logging_is_set_up(**_fields: object) -> None:
+    logging.getLogger("celery").setLevel(logging.WARNING)
+    logging.getLogger("kombu").setLevel(logging.WARNING)
+
+
+def serve(app: Celery, host: str, *, threads: int) -> int:
+    """Take messages until a signal ends it (TERM or INT: warm, what is in hand is finished); the exit status."""
+    worker = app.Worker(
+        hostname=worker_name(host),
+        pool_cls="threads",
+        concurrency=threads,
+        queues=[queue_name(host)],
+        loglevel="WARNING",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        task_events=True,
+        optimization="fair",
+    )
+    worker.start()
+    return int(worker.exitcode or 0)

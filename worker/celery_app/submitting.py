@@ -1,0 +1,26 @@
+"""Ringing from outside a worker: whoever commits a job tells its host at once."""
+
+from kombu.exceptions import KombuError
+
+from models.engine import Database
+from models.outbox import delivered, undelivered
+from models.records import JobRecord
+from models.states import OutboxKind
+from worker.celery_app.app import build_app
+from worker.celery_app.postman import ring
+from worker.settings import Settings
+
+
+def ring_now(settings: Settings, database: Database, job: JobRecord) -> str | None:
+    """Ring for the job that was just accepted; the error, if the broker could not be told."""
+    app = build_app(settings)
+    try:
+        for letter in undelivered(database, host=None, job=job.id):
+            if letter.kind is OutboxKind.RING:
+                ring(app, job, letter.host)
+                delivered(database, letter)
+    except (OSError, KombuError) as error:
+        return str(error) or type(error).__name__
+    finally:
+        app.close()
+    return None

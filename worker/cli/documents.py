@@ -1,0 +1,95 @@
+"""What ``--json`` prints: the shapes that programs build on."""
+
+from datetime import datetime
+from typing import Any
+
+from models.reading import HostRecord, JobDetails
+from models.records import InstanceRecord, JobRecord, StepRecord
+from models.states import DeviceKind
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def job_document(job: JobRecord) -> dict[str, Any]:
+    """A job, without its steps and events."""
+    return {
+        "id": job.id,
+        "operation": job.operation,
+        "instance": str(job.instance),
+        "host": job.host,
+        "state": job.state.value,
+        "run": job.run,
+        "epoch": job.epoch,
+        "request": dict(job.request),
+        "error": None if job.error is None else job.error.as_json(),
+        "outcome": job.outcome,
+        "undoing_as": None if job.verdict is None else job.verdict.value,
+        "cancel_requested": job.cancel_requested,
+        "not_before": _moment(job.not_before),
+        "submitted_at": _moment(job.submitted_at),
+        "started_at": _moment(job.started_at),
+        "ended_at": _moment(job.ended_at),
+    }
+
+
+def _step_document(step: StepRecord) -> dict[str, Any]:
+    return {
+        "name": step.name,
+        "direction": step.direction.value,
+        "host": step.host,
+        "state": step.state.value,
+        "attempts": step.attempts,
+        "intent": step.intent,
+        "started_at": _moment(step.started_at),
+        "ended_at": _moment(step.ended_at),
+        "error": None if step.error is None else step.error.as_json(),
+    }
+
+
+def job_details_document(details: JobDetails) -> dict[str, Any]:
+    """A job with its steps and events."""
+    return {
+        **job_document(details.job),
+        "steps": [_step_document(step) for step in details.steps],
+        "events": [
+            {"at": _moment(event.at), "type": event.type, "actor": event.actor, "run": event.run, "data": event.data}
+            for event in details.events
+        ],
+    }
+
+
+def instance_document(instance: InstanceRecord) -> dict[str, Any]:
+    """An instance with its devices."""
+
+    def devices(kind: DeviceKind) -> list[dict[str, Any]]:
+        return [{"id": device.key, **device.details} for device in instance.devices if device.kind is kind]
+
+    return {
+        "id": str(instance.id),
+        "name": instance.name,
+        "host": instance.host,
+        "state": instance.state.value,
+        "epoch": instance.epoch,
+        "spec": instance.spec,
+        "disks": devices(DeviceKind.DISK),
+        "interfaces": devices(DeviceKind.INTERFACE),
+        "volumes": devices(DeviceKind.VOLUME),
+    }
+
+
+def host_document(host: HostRecord) -> dict[str, Any]:
+    """A host with its worker."""
+    return {
+        "name": host.name,
+        "state": host.state,
+        "libvirt_uri": host.libvirt_uri,
+        "sequence": host.sequence,
+        "worker": None if host.worker is None else str(host.worker),
+        "worker_pid": host.worker_pid,
+        "worker_version": host.worker_version,
+        "heartbeat_at": _moment(host.heartbeat_at),
+        "heartbeat_age_s": host.heartbeat_age_s,
+        "stopped_at": _moment(host.stopped_at),
+    }

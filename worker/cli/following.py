@@ -1,0 +1,121 @@
+"""Following a job to its end: a live table on a terminal, one line per change elsewhere."""
+
+import time
+from datetime import datetime
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+from typing_extensions import Self
+
+from models import reading
+from models.engine import Database
+from models.reading import JobDetails
+from models.records import StepRecord
+from models.states import FINAL, Direction, JobState, StepState
+from worker.cli.exits import OF_STATE, TIMEOUT
+
+#: How often the journal is read, in seconds.
+INTERVAL_S = 0.1
+
+_COLOURS = {
+    StepState.DONE: "green",
+    StepState.FOUND: "cyan",
+    StepState.INTENDED: "yellow",
+    StepState.SKIPPED: "bright_black",
+    StepState.PENDING: "bright_black",
+}
+
+
+def follow(database: Database, job_id: str, *, timeout_s: float | None, console: Console) -> tuple[JobDetails, int]:
+    """Show the job until it ends, is quarantined, or the time is up; what it came to, and the exit status."""
+    until = None if timeout_s is None else time.monotonic() + timeout_s
+    live = console.is_terminal
+    with (
+        Live(console=console, transient=False, auto_refresh=live, refresh_per_second=10)
+        if live
+        else _Lines(console) as shown
+    ):
+        while True:
+            details = reading.job_details(database, job_id)
+            if details is None:
+                raise LookupError(job_id)
+            if isinstance(shown, Live):
+                shown.update(_picture(details))
+            else:
+                shown.show(details)
+            state = details.job.state
+            if state in FINAL or state is JobState.QUARANTINED:
+                return details, OF_STATE[state]
+            if until is not None and time.monotonic() >= until:
+                return details, TIMEOUT
+            time.sleep(INTERVAL_S)
+
+
+class _Lines:
+    """Prints what changed since it was last shown."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said: dict[object, object] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Nothing to put back."""
+
+    def show(self, details: JobDetails) -> None:
+        for step in details.steps:
+            if step.state is not StepState.PENDING:
+                self._say((step.direction, step.name), (step.state, step.attempts), _step_line(step))
+        self._say("job", details.job.state, _job_line(details))
+
+    def _say(self, about: object, state: object, line: str) -> None:
+        if self._said.get(about) != state:
+            self._said[about] = state
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> str:
+    return "" if start is None or end is None else f"{(end - start).total_seconds():.2f} s"
+
+
+def _step_line(step: StepRecord) -> str:
+    undo = "undo " if step.direction is Direction.UNDO else ""
+    tries = f" attempt {step.attempts}" if step.attempts > 1 else ""
+    took = _seconds(step.started_at, step.ended_at)
+    error = f" {step.error.error_class}: {step.error.message}" if step.error else ""
+    return f"  {undo}{step.name} {step.state}{tries}{' ' + took if took else ''}{error}"
+
+
+def _job_line(details: JobDetails) -> str:
+    job = details.job
+    parts = [f"{job.operation} {job.instance} on {job.host}: {job.state}"]
+    if job.state is JobState.WAITING and job.not_before is not None:
+        parts.append(f"until {job.not_before:%H:%M:%S} UTC")
+    if job.error is not None:
+        parts.append(f"{job.error.error_class}: {job.error.message}")
+    took = _seconds(job.started_at, job.ended_at)
+    if took:
+        parts.append(f"({took})")
+    return " ".join(parts)
+
+
+def _picture(details: JobDetails) -> Group:
+    table = Table.grid(padding=(0, 2))
+    for step in details.steps:
+        colour = _COLOURS[step.state]
+        undo = "undo " if step.direction is Direction.UNDO else ""
+        error = f"{step.error.error_class}: {step.error.message}" if step.error else ""
+        table.add_row(
+            Text(f"  {undo}{step.name}"),
+            Text(step.state, style=colour),
+            Text(_seconds(step.started_at, step.ended_at)),
+            Text(error, style="red"),
+        )
+    line = Text(_job_line(details), style="bold")
+    moving = details.job.state in {JobState.QUEUED, JobState.RUNNING, JobState.WAITING}
+    return Group(table, Spinner("dots", text=line) if moving else line)

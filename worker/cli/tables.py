@@ -1,0 +1,131 @@
+"""What people see: tables by rich."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from models.reading import HostRecord, JobDetails
+from models.records import InstanceRecord, JobRecord
+from models.states import Direction, JobState
+
+_STATE_STYLES = {
+    JobState.SUCCEEDED: "green",
+    JobState.FAILED: "red",
+    JobState.QUARANTINED: "bold red",
+    JobState.RUNNING: "yellow",
+    JobState.WAITING: "magenta",
+}
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _moment(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _state(state: JobState) -> Text:
+    return Text(state.value, style=_STATE_STYLES.get(state, ""))
+
+
+def jobs(found: Iterable[JobRecord]) -> RenderableType:
+    """Jobs, a line each."""
+    table = _table("JOB", "OPERATION", "INSTANCE", "HOST", "STATE", "SUBMITTED", "ERROR")
+    for job in found:
+        error = "" if job.error is None else job.error.message
+        table.add_row(
+            job.id, job.operation, str(job.instance), job.host, _state(job.state), _moment(job.submitted_at), error
+        )
+    return table
+
+
+def job(details: JobDetails) -> RenderableType:
+    """A job with its steps and its history."""
+    record = details.job
+    head = Table.grid(padding=(0, 2))
+    facts: list[tuple[str, str | Text]] = [
+        ("job", record.id),
+        ("operation", record.operation),
+        ("instance", str(record.instance)),
+        ("host", record.host),
+        ("state", _state(record.state)),
+        ("run, epoch", f"{record.run}, {record.epoch}"),
+        ("submitted", _moment(record.submitted_at)),
+        ("started", _moment(record.started_at)),
+        ("ended", _moment(record.ended_at)),
+    ]
+    if record.state is JobState.WAITING:
+        facts.append(("looked at again", _moment(record.not_before)))
+    if record.cancel_requested:
+        facts.append(("cancel", "asked for"))
+    if record.error is not None:
+        libvirt = f" ({record.error.domain} {record.error.code})" if record.error.code else ""
+        facts.append(("error", Text(f"{record.error.error_class}: {record.error.message}{libvirt}", style="red")))
+    for name, value in facts:
+        head.add_row(Text(name, style="bold"), value)
+    steps = _table("STEP", "STATE", "HOST", "ATTEMPTS", "STARTED", "ENDED", "ERROR")
+    for step in details.steps:
+        undo = "undo " if step.direction is Direction.UNDO else ""
+        error = "" if step.error is None else f"{step.error.error_class}: {step.error.message}"
+        steps.add_row(
+            f"{undo}{step.name}",
+            step.state.value,
+            step.host or "",
+            str(step.attempts),
+            _moment(step.started_at),
+            _moment(step.ended_at),
+            error,
+        )
+    events = _table("AT", "EVENT", "BY", "WHAT")
+    for event in details.events:
+        what = ", ".join(f"{key} {value}" for key, value in event.data.items() if value not in (None, [], ""))
+        events.add_row(_moment(event.at), event.type, event.actor, what)
+    return Group(head, "", steps, "", events)
+
+
+def instances(found: Iterable[InstanceRecord]) -> RenderableType:
+    """Instances, a line each."""
+    table = _table("INSTANCE", "NAME", "HOST", "STATE", "DEVICES")
+    for record in found:
+        devices = ", ".join(f"{device.kind} {device.key}" for device in record.devices)
+        table.add_row(str(record.id), Text(record.name or ""), record.host or "", record.state.value, devices)
+    return table
+
+
+def instance(record: InstanceRecord) -> RenderableType:
+    """An instance with its devices."""
+    head = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("instance", str(record.id)),
+        ("name", record.name or ""),
+        ("host", record.host or ""),
+        ("state", record.state.value),
+        ("epoch", str(record.epoch)),
+    ):
+        head.add_row(Text(name, style="bold"), Text(value))
+    devices = _table("KIND", "DEVICE", "DETAILS")
+    for device in record.devices:
+        details = ", ".join(f"{key} {value}" for key, value in device.details.items())
+        devices.add_row(device.kind.value, device.key, Text(details))
+    return Group(head, "", devices)
+
+
+def hosts(found: Iterable[HostRecord]) -> RenderableType:
+    """Hosts, a line each."""
+    table = _table("HOST", "STATE", "WORKER", "LAST HEARD", "LIBVIRT")
+    for record in found:
+        if record.worker is None:
+            worker, heard = "none", ""
+        else:
+            stopped = record.stopped_at is not None
+            worker = "stopped" if stopped else f"pid {record.worker_pid}, {record.worker_version}"
+            heard = "" if record.heartbeat_age_s is None else f"{record.heartbeat_age_s:.0f} s ago"
+        table.add_row(record.name, record.state, worker, heard, record.libvirt_uri)
+    return table

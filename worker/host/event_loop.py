@@ -1,0 +1,101 @@
+"""libvirt's event loop and what it tells: lifecycle events, handed to whoever waits for a domain.
+
+The loop must be registered before the first connection is opened and must run for as long as the process does:
+keepalive and every event depend on it.
+"""
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from uuid import UUID
+
+import libvirt
+
+_log = logging.getLogger(__name__)
+_starting = threading.Lock()
+_running: list[threading.Thread] = []
+#: A loop that fails at once, again and again, must not take a processor.
+_PAUSE_AFTER_FAILURE_S = 0.2
+
+
+def start_event_loop() -> None:
+    """Have the process's one event loop running; a second call finds it running."""
+    with _starting:
+        if _running:
+            return
+        # libvirt prints each error on stderr unless somebody takes them; ours are raised and logged once, elsewhere.
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        libvirt.virEventRegisterDefaultImpl()
+        loop = threading.Thread(target=_run_for_ever, name="libvirt-events", daemon=True)
+        loop.start()
+        _running.append(loop)
+
+
+def _run_for_ever() -> None:
+    pause = threading.Event()
+    while True:  # for the process's life: libvirt drops a connection whose loop has stopped
+        try:
+            libvirt.virEventRunDefaultImpl()
+        except libvirt.libvirtError:
+            _log.exception("libvirt's event loop failed and goes on")
+            pause.wait(_PAUSE_AFTER_FAILURE_S)
+
+
+class Wakeups:
+    """One waiter's events. Nothing is lost between being registered and waiting."""
+
+    def __init__(self) -> None:
+        self._told: SimpleQueue[None] = SimpleQueue()
+
+    def tell(self) -> None:
+        """Wake the waiter; never blocks."""
+        self._told.put(None)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return at the next event, or when the time is up: whether there was one. The waiter looks either way."""
+        try:
+            self._told.get(timeout=max(timeout_s, 0.0))
+        except Empty:
+            return False
+        for _ in range(self._told.qsize()):  # a burst of events is one reason to look
+            self._told.get_nowait()
+        return True
+
+
+class LifecycleEvents:
+    """Hands lifecycle events from the loop's thread to the waiters, without ever blocking that thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: defaultdict[UUID, list[Wakeups]] = defaultdict(list)
+
+    @contextmanager
+    def watching(self, instance: UUID) -> Iterator[Wakeups]:
+        """Events of the instance from now on; enter before looking, so that none falls between."""
+        wakeups = Wakeups()
+        with self._lock:
+            self._waiting[instance].append(wakeups)
+        try:
+            yield wakeups
+        finally:
+            with self._lock:
+                self._waiting[instance].remove(wakeups)
+                if not self._waiting[instance]:
+                    del self._waiting[instance]
+
+    def tell(self, instance: UUID) -> None:
+        """Something happened to the instance."""
+        with self._lock:
+            waiting = tuple(self._waiting.get(instance, ()))
+        for wakeups in waiting:
+            wakeups.tell()
+
+    def tell_all(self) -> None:
+        """Events may have been missed: everybody looks again."""
+        with self._lock:
+            waiting = tuple(wakeups for several in self._waiting.values() for wakeups in several)
+        for wakeups in waiting:
+            wakeups.tell()

@@ -1,0 +1,54 @@
+"""What a host says of itself, read once from libvirt's capabilities."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from lxml import etree
+
+from models.states import ErrorClass
+from tasks.host import HostError
+from worker.host.connections import ConnectionClass, Connections
+from worker.host.errors import Call
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """The hypervisor as libvirt describes it. Versions are (major, minor, release)."""
+
+    host_uuid: UUID
+    libvirt_version: tuple[int, int, int]
+    qemu_version: tuple[int, int, int]
+    architecture: str
+    domain_types: frozenset[str]  #: of guests of the host's own architecture: ``kvm``, ``qemu``
+
+    @property
+    def virt_type(self) -> str:
+        """The fastest domain type that the host offers."""
+        return "kvm" if "kvm" in self.domain_types else "qemu"
+
+
+def read_facts(connections: Connections) -> HostFacts:
+    """The facts as they are now; the first reading on a new host takes seconds, for libvirt asks every QEMU then."""
+    with connections.calling(ConnectionClass.LOOK, Call.LOOK) as connection:
+        capabilities = connection.getCapabilities()
+        libvirt_version, qemu_version = connection.getLibVersion(), connection.getVersion()
+    return facts_from(capabilities, libvirt_version, qemu_version)
+
+
+def facts_from(capabilities: str, libvirt_version: int, qemu_version: int) -> HostFacts:
+    """The facts in a capabilities document and libvirt's two version numbers."""
+    document = etree.fromstring(capabilities.encode())
+    host_uuid, architecture = document.findtext("host/uuid"), document.findtext("host/cpu/arch")
+    if host_uuid is None or architecture is None:
+        raise HostError(ErrorClass.PERMANENT, "libvirt's capabilities name no host UUID or no architecture")
+    types = {
+        domain.get("type", "")
+        for arch in document.findall("guest/arch")
+        if arch.get("name") == architecture
+        for domain in arch.findall("domain")
+    }
+    return HostFacts(UUID(host_uuid), _parts(libvirt_version), _parts(qemu_version), architecture, frozenset(types))
+
+
+def _parts(version: int) -> tuple[int, int, int]:
+    return version // 1_000_000, version // 1_000 % 1_000, version % 1_000

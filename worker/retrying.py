@@ -1,0 +1,63 @@
+"""Patience: seconds inside a step (tenacity), minutes between claims (the journal's ``not_before``)."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import tenacity
+
+from models.states import ErrorClass
+from tasks.host import HostError
+
+ResultT = TypeVar("ResultT")
+
+#: What is worth another look within the same step.
+PASSING = frozenset({ErrorClass.TRANSIENT, ErrorClass.UNKNOWN, ErrorClass.RESOURCE})
+
+
+def insist(action: Callable[[], ResultT], *, on: type[Exception], for_s: float) -> ResultT:
+    """What ``action`` returns; while it raises ``on`` it is tried again, for that many seconds at most."""
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(on),
+        stop=tenacity.stop_after_delay(for_s),
+        wait=tenacity.wait_exponential_jitter(initial=0.2, max=5),
+        reraise=True,
+    )
+    return retrying(action)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a step is tried at a time, and how long a job waits before it is tried again."""
+
+    attempts: int = 5
+    first_pause_s: float = 0.2
+    longest_pause_s: float = 3.0
+    in_all_s: float = 10.0
+    first_wait_s: float = 2.0
+    longest_wait_s: float = 60.0
+    sleep: Callable[[float], None] = time.sleep
+
+    def try_step(self, cycle: Callable[[], ResultT]) -> ResultT:
+        """What ``cycle`` (look, do, look) returns; it is repeated on errors that pass, then the last one is raised."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, HostError) and error.error_class in PASSING
+            ),
+            stop=tenacity.stop_after_attempt(self.attempts) | tenacity.stop_after_delay(self.in_all_s),
+            wait=tenacity.wait_exponential_jitter(
+                initial=self.first_pause_s, max=self.longest_pause_s, jitter=self.first_pause_s
+            ),
+            sleep=self.sleep,
+            reraise=True,
+        )
+        return retrying(cycle)
+
+    def wait_after(self, waits: int) -> timedelta:
+        """How long a job stays waiting when it has waited ``waits`` times without getting on."""
+        doubled = self.first_wait_s * 2.0 ** min(waits, 16)
+        jitter = random.uniform(0.9, 1.1)  # noqa: S311  # spreads load, guards nothing
+        return timedelta(seconds=min(self.longest_wait_s, doubled) * jitter)

@@ -1,0 +1,202 @@
+"""The spine: how a job is claimed and carried out, from its first look to its settling.
+
+For each step, in order: look. There: it is found, or done if an earlier intent of this job made it. Not there:
+intend (in one commit with what was seen before), do, look again, done. An error that passes is retried for
+seconds within the step, then the job waits in the journal; one that does not turns the run round, and what the
+run made is undone in reverse. An undo that fails, or an error past the point of no return, quarantines the job.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from models.engine import Database
+from models.journal.claiming import Claimant, Lease, NotNow, Terms, claim
+from models.journal.settling import quarantine, settle, wait
+from models.journal.stepping import OvertakenError, Seen, begin_undo
+from models.records import ErrorRecord, JobRecord, StepRecord
+from models.states import Direction, ErrorClass, JobState, StepState, Verdict
+from tasks.catalogue import Catalogue
+from tasks.host import Host, HostError
+from tasks.operation import Step
+from tasks.requests import BadRequestError, parse
+from worker.hands import Hands
+from worker.retrying import PASSING, Patience
+from worker.step import CancelNoticed, Run, record_of
+
+log = logging.getLogger(__name__)
+
+Steps = Mapping[str, Step[Any]]
+
+
+class Announcer(Protocol):
+    """Who tells the outside world of a job's life (Celery does)."""
+
+    def claimed(self, job: JobRecord) -> None:
+        """The job was claimed and is about to be run."""
+        ...
+
+    def left_in_outbox(self, job_id: str) -> None:
+        """Something of the job may be in the outbox: a ring, or what it came to."""
+        ...
+
+
+class _StuckError(Exception):
+    """Nothing more can be done without an operator."""
+
+    def __init__(self, error: ErrorRecord) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def _cannot(message: str) -> _StuckError:
+    return _StuckError(ErrorRecord(ErrorClass.PERMANENT, message))
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Takes jobs and carries them out, each in the calling thread."""
+
+    database: Database
+    host: Host
+    claimant: Claimant
+    catalogue: Catalogue
+    hands: Hands
+    patience: Patience
+    announcer: Announcer
+    outbox: bool  #: whether there is a broker or a result backend to tell of anything
+
+    def take(self, job: JobRecord) -> NotNow | None:
+        """Claim the job and carry it out, if it can be claimed now and its class has a slot."""
+        with self.hands.grasp(job.id, job.instance, job.job_class) as grasped:
+            if not grasped:
+                return NotNow(f"it is in hand already, or all slots for {job.job_class} are taken")
+            claimed = claim(self.database, job.id, self.claimant, self._terms, outbox=self.outbox)
+            if isinstance(claimed, Lease):
+                self.announcer.claimed(claimed.job)
+                for superseded in claimed.superseded:
+                    self.announcer.left_in_outbox(superseded)
+                self._carry_out(claimed)
+        self.announcer.left_in_outbox(job.id)
+        return claimed if isinstance(claimed, NotNow) else None
+
+    def _terms(self, job: JobRecord) -> Terms:
+        operation = self.catalogue.get(job.operation)
+        if operation is None:
+            return Terms(version=0, steps=(), supersedes=False, begins_as=None)
+        return Terms(
+            version=operation.version,
+            steps=tuple(step.name for step in operation.steps),
+            supersedes=operation.supersedes,
+            begins_as=operation.instance_begins_as,
+            name=job.request.get("name"),
+        )
+
+    def _carry_out(self, lease: Lease) -> None:
+        job = lease.job
+        log.info("job claimed: job=%s %s instance=%s epoch=%d", job.id, job.operation, job.instance, job.epoch)
+        try:
+            run, steps = self._prepare(lease)
+            try:
+                if job.verdict is None:
+                    self._make(run, steps)
+                else:
+                    self._unmake(run, steps, lease.steps)
+            except _StuckError as stuck:
+                self._quarantine(run.lease, stuck.error, run.take_seen())
+        except _StuckError as unreadable:
+            self._quarantine(lease, unreadable.error)
+        except OvertakenError as overtaken:
+            log.warning("run given up, another claim has passed it: %s", overtaken)
+        except SQLAlchemyError:
+            # The job stays running in the journal with no thread at it: the sweeper claims it again.
+            log.exception("run given up, the journal is out of reach: job=%s", job.id)
+
+    def _prepare(self, lease: Lease) -> tuple[Run, Steps]:
+        """Read the job with this revision's words; what they do not cover is an operator's."""
+        operation = self.catalogue.get(lease.job.operation)
+        if operation is None:
+            raise _cannot(f"this worker knows no operation {lease.job.operation}")
+        steps: Steps = {step.name: step for step in operation.steps}
+        for record in lease.steps:
+            if record.name not in steps:
+                raise _cannot(f"this worker knows no step {record.name} of {operation.name}")
+        try:
+            request = parse(operation.request, lease.job.request)
+        except BadRequestError as error:
+            raise _cannot(f"its request can no longer be read: {error}") from error
+        return Run(self.database, self.host, self.patience, lease, operation, request, lease.devices), steps
+
+    def _make(self, run: Run, steps: Steps) -> None:
+        """Make every fact true, or turn round."""
+        try:
+            for record in run.lease.steps:
+                run.make_true(steps[record.name], record)
+        except CancelNoticed:
+            self._turn_round(run, steps, Verdict.CANCELLED, None)
+        except HostError as error:
+            passing = error.error_class in PASSING
+            if passing and (error.error_class is not ErrorClass.RESOURCE or run.lease.job.past_return):
+                self._wait(run, error.record)
+            else:
+                self._turn_round(run, steps, Verdict.FAILED, error.record)
+        except (OvertakenError, SQLAlchemyError):
+            raise
+        except Exception as error:
+            log.exception("a step has a defect: job=%s", run.lease.job.id)
+            self._turn_round(run, steps, Verdict.FAILED, record_of(error))
+        else:
+            self._settle(run, JobState.SUCCEEDED, None)
+
+    def _turn_round(self, run: Run, steps: Steps, verdict: Verdict, error: ErrorRecord | None) -> None:
+        """Undo what the run made; past the point of no return there is only forward."""
+        if error is not None and run.lease.job.past_return:
+            raise _StuckError(error)
+        records = begin_undo(self.database, run.lease, verdict, error, run.take_seen())
+        run.lease = replace(run.lease, job=replace(run.lease.job, verdict=verdict, error=error))
+        self._unmake(run, steps, records)
+
+    def _unmake(self, run: Run, steps: Steps, records: Sequence[StepRecord]) -> None:
+        """Take back, in reverse, every fact that the run intended; then settle as the verdict says."""
+        made = {record.position: record for record in records if record.direction is Direction.DO}
+        try:
+            for record in records:
+                if record.direction is Direction.UNDO and record.state is not StepState.DONE:
+                    run.take_back(steps[record.name], made[record.position])
+        except HostError as error:
+            if error.error_class in PASSING:
+                self._wait(run, error.record)
+                return
+            raise _StuckError(error.record) from error
+        except (OvertakenError, SQLAlchemyError):
+            raise
+        except Exception as error:
+            log.exception("an undo has a defect: job=%s", run.lease.job.id)
+            raise _StuckError(record_of(error)) from error
+        cancelled = run.lease.job.verdict is Verdict.CANCELLED
+        self._settle(run, JobState.CANCELLED if cancelled else JobState.FAILED, run.lease.job.error)
+
+    def _settle(self, run: Run, state: JobState, error: ErrorRecord | None) -> None:
+        settle(
+            self.database,
+            run.lease,
+            state,
+            error=error,
+            seen=run.take_seen(),
+            undone_as=None if state is JobState.SUCCEEDED else run.operation.instance_undone_as,
+            outbox=self.outbox,
+        )
+        why = "" if error is None else f" {error.error_class}: {error.message}"
+        log.info("job settled: job=%s state=%s%s", run.lease.job.id, state, why)
+
+    def _wait(self, run: Run, error: ErrorRecord) -> None:
+        delay = self.patience.wait_after(run.lease.job.waits)
+        wait(self.database, run.lease, delay, error, run.take_seen())
+        log.warning("job waits %.0f s: job=%s %s", delay.total_seconds(), run.lease.job.id, error.message)
+
+    def _quarantine(self, lease: Lease, error: ErrorRecord, seen: Sequence[Seen] = ()) -> None:
+        quarantine(self.database, lease, error, seen)
+        log.error("job quarantined, an operator decides: job=%s %s", lease.job.id, error.message)

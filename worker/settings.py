@@ -1,0 +1,190 @@
+"""Settings: the only reader of the environment. Each variable is ``HOSTLER_`` and a field's name in capitals."""
+
+import os
+import re
+import socket
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.states import JobClass
+
+PREFIX = "HOSTLER_"
+#: A DNS label or name, at most 63 characters, so that it can stand in a queue's name and a URI.
+HOST_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+#: Threads that no class limit may take: they record rings while all slots are busy.
+RESERVE_THREADS = 4
+#: libvirt puts a monitor socket below the root; a socket's path has at most 107 bytes (sockaddr_un).
+EMBEDDED_ROOT_MAX_LENGTH = 50
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the message is one sentence naming the variable."""
+
+
+class VirtType(StrEnum):
+    """How guests run."""
+
+    AUTO = "auto"
+    KVM = "kvm"
+    QEMU = "qemu"
+
+
+def _default_state_dir() -> Path:
+    return Path("/var/lib/hostler") if os.geteuid() == 0 else Path.home() / "hostler-state"
+
+
+def masked(url: str) -> str:
+    """The URL with its password masked, as it may be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user = f"{parts.username or ''}:***@"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=user + host))
+
+
+class Settings(BaseSettings):
+    """What this process was told. Everything has a default: one machine, no service to install or run."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    state_dir: Path = Field(
+        default_factory=_default_state_dir,
+        description="folder of everything this host keeps: `/var/lib/hostler` for root, `~/hostler-state` otherwise",
+    )
+    host: str = Field(
+        default_factory=lambda: socket.gethostname().lower(),
+        description="this host's name, and its queue's: `host.NAME`; the machine's host name by default",
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="the journal: `sqlite:///FILE` (default: `journal.db` in the state folder) or `postgresql+psycopg://…`",
+    )
+    broker_url: str | None = Field(default=None, description="the doorbell: `redis://…` or `amqp://…`; none by default")
+    result_url: str | None = Field(
+        default=None, description="where Celery results go; the broker, where that is Redis; else none"
+    )
+    libvirt_uri: str | None = Field(
+        default=None,
+        description="the hypervisor: `qemu:///system`; by default the driver embedded in the worker, with its root "
+        "in the state folder",
+    )
+    image_roots: str | None = Field(
+        default=None,
+        description="folders that images, kernels and initrds may be read from, separated by `:`; `images` in the "
+        "state folder by default",
+    )
+    virt_type: VirtType = Field(
+        default=VirtType.AUTO, description="`kvm`, `qemu` (emulation), or `auto`: kvm where the host has it"
+    )
+    threads: int = Field(default=16, ge=2, le=512, description="threads that take messages")
+    spawn_limit: int = Field(default=4, ge=1, le=256, description="spawns that run at once")
+    destroy_limit: int = Field(default=8, ge=1, le=256, description="destroys that run at once")
+    sweep_interval_s: float = Field(
+        default=0.5, ge=0.05, le=60, description="how often the worker looks for jobs that could be claimed, in seconds"
+    )
+    lock_dir: Path = Field(
+        default=Path("/run/hostler"),
+        description="local folder of the lock that one worker per libvirt driver holds; the embedded driver's is in "
+        "its root",
+    )
+    allow_sqlite_with_broker: bool = Field(
+        default=False, description="`true`: a broker with SQLite is meant (one host, one worker)"
+    )
+    log_level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least severe line that is logged"
+    )
+
+    @property
+    def journal_url(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.state_dir / 'journal.db'}"
+
+    @property
+    def hypervisor_uri(self) -> str:
+        """The libvirt URI."""
+        return self.libvirt_uri or f"qemu:///embed?root={self.state_dir / 'libvirt'}"
+
+    @property
+    def embedded_root(self) -> Path | None:
+        """The root of the embedded driver; None for a daemon's."""
+        parts = urlsplit(self.hypervisor_uri)
+        root = dict(part.split("=", 1) for part in parts.query.split("&") if "=" in part).get("root")
+        return Path(root) if parts.path == "/embed" and root else None
+
+    @property
+    def results_url(self) -> str | None:
+        """Where Celery results go, if anywhere."""
+        if self.result_url is None and self.broker_url is not None and self.broker_url.startswith("redis"):
+            return self.broker_url
+        return self.result_url
+
+    @property
+    def roots_of_images(self) -> tuple[Path, ...]:
+        """The folders that images may be read from."""
+        if self.image_roots is None:
+            return (self.state_dir / "images",)
+        return tuple(Path(root) for root in self.image_roots.split(":") if root)
+
+    @property
+    def limits(self) -> dict[JobClass, int]:
+        """How many jobs of each class run at once."""
+        return {JobClass.SPAWN: self.spawn_limit, JobClass.DESTROY: self.destroy_limit}
+
+    def summary(self) -> str:
+        """What the worker's first line says: journal, doorbell, results and hypervisor, passwords masked."""
+        return (
+            f"host {self.host}: journal {masked(self.journal_url)}, "
+            f"doorbell {masked(self.broker_url) if self.broker_url else 'none (the sweeper finds jobs)'}, "
+            f"results {masked(self.results_url) if self.results_url else 'none'}, "
+            f"hypervisor {self.hypervisor_uri}"
+        )
+
+
+def load() -> Settings:
+    """The settings in the environment; raises ConfigurationError with one sentence naming the variable."""
+    for name in sorted(os.environ):
+        if name.startswith("CELERY_"):
+            raise ConfigurationError(f"{name}: Celery would silently obey it; unset it and use {PREFIX} variables.")
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            raise ConfigurationError(f"{name}: there is no such setting.")
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first: Any = error.errors(include_url=False)[0]
+        raise ConfigurationError(f"{PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}.") from None
+    _refuse_halves(settings)
+    return settings
+
+
+def _refuse_halves(settings: Settings) -> None:
+    if not HOST_NAME.fullmatch(settings.host):
+        raise ConfigurationError(
+            f"HOSTLER_HOST: {settings.host!r} is no host name: lower-case letters, digits, dots and dashes, at most 63."
+        )
+    if not settings.state_dir.is_absolute():
+        raise ConfigurationError("HOSTLER_STATE_DIR: the path is not absolute.")
+    if settings.broker_url and settings.journal_url.startswith("sqlite") and not settings.allow_sqlite_with_broker:
+        raise ConfigurationError(
+            "HOSTLER_DATABASE_URL: a broker is set but the journal is SQLite, which only this machine can read; "
+            "set a PostgreSQL URL, or HOSTLER_ALLOW_SQLITE_WITH_BROKER=true if one host is all there is."
+        )
+    reserved = sum(settings.limits.values()) + RESERVE_THREADS
+    if settings.threads < reserved:
+        raise ConfigurationError(
+            f"HOSTLER_THREADS: {settings.threads} threads are fewer than all limits together and {RESERVE_THREADS} "
+            f"more to take messages with ({reserved})."
+        )
+    root = settings.embedded_root
+    if root is not None and len(str(root)) > EMBEDDED_ROOT_MAX_LENGTH:
+        raise ConfigurationError(
+            f"HOSTLER_STATE_DIR: libvirt's sockets need a shorter path than {root} "
+            f"(at most {EMBEDDED_ROOT_MAX_LENGTH} characters)."
+        )

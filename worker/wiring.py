@@ -1,0 +1,182 @@
+"""Where the parts meet: a worker, built from settings, started in order and stopped in reverse.
+
+The order: journal, hypervisor, lock, registration; then the threads that work; Celery last. A worker whose
+broker is away recovers and serves its host all the same.
+"""
+
+import logging
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from uuid import UUID
+
+import migrations
+from models.engine import Database
+from models.inventory import Registration, register, stopped
+from models.journal.claiming import Claimant
+from models.journal.settling import CancelAnswer, request_cancel
+from models.reading import job as job_record
+from tasks.catalogue import OPERATIONS, Catalogue
+from tasks.host import Disks, Domains, EarlierWork, Host, Images
+from worker.celery_app import revoking
+from worker.celery_app.app import build_app
+from worker.celery_app.postman import Postman
+from worker.celery_app.process import keep_our_logging, serve, worker_name
+from worker.celery_app.rings import Rings
+from worker.hands import Hands
+from worker.heartbeat import Heartbeat
+from worker.host.hypervisor import Hypervisor
+from worker.host.lock import HostLock
+from worker.host.machine import machine_id
+from worker.retrying import Patience
+from worker.run import Runner
+from worker.settings import ConfigurationError, Settings, VirtType
+from worker.sweeper import Sweeper
+
+log = logging.getLogger(__name__)
+
+#: How long a stopping worker waits for its threads, in seconds; jobs that are cut off are taken up at the next start.
+STOP_DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True)
+class ServedHost:
+    """The port, fitted: the hypervisor's rooms, and what this worker has in hand."""
+
+    domains: Domains
+    images: Images
+    disks: Disks
+    earlier_work: EarlierWork
+
+
+def prepare_journal(settings: Settings) -> Database:
+    """The journal, at the revision that this program needs; raises ConfigurationError if it is at another.
+
+    A new SQLite file is made; nothing that exists is changed without being asked to.
+    """
+    database = Database(settings.journal_url)
+    if database.file is not None:
+        database.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found, needed = migrations.current(database), migrations.head()
+    if found is None and database.file is not None:
+        migrations.upgrade(database)
+        log.info("a new journal was made: %s", database.shown_url)
+    elif found != needed:
+        raise ConfigurationError(
+            f"HOSTLER_DATABASE_URL: the journal is at revision {found or 'none'}, this program needs {needed}; "
+            "run: hostler db upgrade"
+        )
+    return database
+
+
+def build_hypervisor(settings: Settings) -> Hypervisor:
+    """The hypervisor of the settings; nothing is opened yet."""
+    return Hypervisor(
+        uri=settings.hypervisor_uri,
+        state_folder=str(settings.state_dir),
+        image_roots=tuple(str(root) for root in settings.roots_of_images),
+        virt_type=None if settings.virt_type is VirtType.AUTO else settings.virt_type.value,
+    )
+
+
+def run_worker(
+    settings: Settings,
+    *,
+    catalogue: Catalogue = OPERATIONS,
+    fit: Callable[[Host], Host] = lambda host: host,
+    patience: Patience | None = None,
+) -> int:
+    """Serve this host until a signal ends it; the exit status.
+
+    ``catalogue``, ``fit`` and ``patience`` are seams: what is run, on which port, and how patiently.
+    """
+    keep_our_logging()
+    log.info("hostler %s, %s", version("hostler"), settings.summary())
+    for folder in (settings.state_dir, *settings.roots_of_images):
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    database = prepare_journal(settings)
+    hypervisor = build_hypervisor(settings)
+    worker = uuid.uuid4()
+    lock = _lock(settings, hypervisor, worker)
+    try:
+        register(database, _registration(settings, hypervisor, worker))
+        hands = Hands(settings.limits)
+        rooms = ServedHost(hypervisor.domains, hypervisor.images, hypervisor.disks, hands)
+        app = build_app(settings)
+        outbox = settings.broker_url is not None or settings.results_url is not None
+        postman = Postman(
+            app, database, settings.host, worker_name(settings.host), rings=settings.broker_url is not None
+        )
+        runner = Runner(
+            database=database,
+            host=fit(rooms),
+            claimant=Claimant(worker, settings.host),
+            catalogue=catalogue,
+            hands=hands,
+            patience=patience or Patience(),
+            announcer=postman,
+            outbox=outbox,
+        )
+        sweeper = Sweeper(database, runner, settings.sweep_interval_s)
+        revokes = revoking.EarlyRevokes()
+        revoking.install(_canceller(database, postman, outbox=outbox), revokes)
+        Rings(database, settings.host, catalogue, sweeper, revokes).register(app)
+        beat = Heartbeat(database, worker, settings.host)
+        for thread in (postman, beat, sweeper):
+            thread.start()
+        log.info("worker ready: host=%s worker=%s pid=%d lock=%s", settings.host, worker, os.getpid(), lock.path)
+        try:
+            return serve(app, settings.host, threads=settings.threads)
+        finally:
+            hands.close()
+            sweeper.stop(STOP_DEADLINE_S)
+            if not hands.wait_empty(STOP_DEADLINE_S):
+                log.warning("stopping with jobs in hand, the next start takes them up: %s", ", ".join(hands.held()))
+            postman.stop(STOP_DEADLINE_S)
+            beat.stop()
+            stopped(database, worker)
+    finally:
+        hypervisor.close()
+        lock.release()
+        database.close()
+
+
+def _lock(settings: Settings, hypervisor: Hypervisor, worker: UUID) -> HostLock:
+    """Take the lock; the embedded driver is opened only after that, for it allows one process per root."""
+    if settings.embedded_root is not None:
+        lock = HostLock.of_embedded(settings.embedded_root)
+    else:
+        facts = hypervisor.facts()
+        lock = HostLock.of_driver(settings.lock_dir, facts.host_uuid, settings.hypervisor_uri)
+    lock.acquire(worker)
+    return lock
+
+
+def _registration(settings: Settings, hypervisor: Hypervisor, worker: UUID) -> Registration:
+    machine = machine_id(settings.state_dir)
+    facts = hypervisor.facts()
+    # An embedded driver on a machine without SMBIOS makes up a host UUID at each start; its root does not change.
+    root = settings.embedded_root
+    host_uuid = facts.host_uuid if root is None else uuid.uuid5(uuid.NAMESPACE_URL, f"{machine}{root}")
+    return Registration(
+        host=settings.host,
+        machine_id=machine,
+        libvirt_host_uuid=host_uuid,
+        libvirt_uri=settings.hypervisor_uri,
+        worker=worker,
+        pid=os.getpid(),
+        version=version("hostler"),
+    )
+
+
+def _canceller(database: Database, postman: Postman, *, outbox: bool) -> Callable[[str, str], CancelAnswer | None]:
+    def cancel(job_id: str, reason: str) -> CancelAnswer | None:
+        if job_record(database, job_id) is None:
+            return None
+        answer = request_cancel(database, job_id, actor="celery:revoke", reason=reason, outbox=outbox)
+        postman.left_in_outbox(job_id)
+        return answer
+
+    return cancel
