@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Table, insert, select
+from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.engine import Database, now_in_database
@@ -29,12 +29,9 @@ class Accepted:
 
 
 def _insert_if_new(connection: Connection, table: Table, values: Mapping[str, Any], key: str) -> bool:
-    statement: Insert
-    if connection.dialect.name == "postgresql":
-        statement = postgresql.insert(table).values(**values).on_conflict_do_nothing(index_elements=[key])
-    else:
-        statement = sqlite.insert(table).values(**values).on_conflict_do_nothing(index_elements=[key])
-    return connection.execute(statement).rowcount == 1
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(**values).on_conflict_do_nothing(index_elements=[key])
+    return connection.execute(statement.returning(table.c[key])).one_or_none() is not None
 
 
 def accept(database: Database, submission: Submission, *, outbox: bool) -> Accepted:

@@ -116,7 +116,11 @@ class Rings:
             raise Ignore from None
         message.acknowledge()
         if accepted is not None:
-            self._taker.take_rung(accepted.job)
+            try:
+                self._taker.take_rung(accepted.job)
+            except Exception:
+                # Celery must not write this as the job's state: the job is recorded, and the sweeper takes it.
+                log.exception("a defect, job let go: job=%s", job_id)
         raise Ignore
 
     def _record(self, task: Any, payload: Mapping[str, object]) -> Accepted | None:  # noqa: ANN401

@@ -1,0 +1,1 @@
+"""Faults: workers that are killed, and what must be true afterwards."""

@@ -1,0 +1,47 @@
+"""Sites for the tests of whole paths: real worker processes, real libvirt, real brokers."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.lab.hosts import LibvirtHost
+from tests.lab.orchestrator import Orchestrator
+from tests.lab.site import Site
+
+
+@pytest.fixture
+def instance() -> UUID:
+    """An instance that nobody has seen yet."""
+    return uuid4()
+
+
+@pytest.fixture
+def small_guest() -> dict[str, Any]:
+    """A guest without an operating system: QEMU's firmware idles in 40 MiB."""
+    return {"name": "small", "memory_mib": 40, "disk_gib": 1}
+
+
+@pytest.fixture
+def orchestrator(redis_url: str) -> Iterator[Orchestrator]:
+    """A plain Celery client on the shared Redis."""
+    client = Orchestrator(redis_url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def site(libvirt_host: LibvirtHost, postgresql_url: str, redis_url: str) -> Iterator[Site]:
+    """A host with PostgreSQL, Redis and a libvirtd, its worker not started."""
+    with Site(libvirt=libvirt_host, database_url=postgresql_url, broker_url=redis_url) as served:
+        upgraded = served.hostler("db", "upgrade")
+        assert upgraded.returncode == 0, upgraded.stderr
+        yield served
+
+
+@pytest.fixture
+def embedded_site() -> Iterator[Site]:
+    """A host as it is by default: SQLite, no broker, libvirt's driver inside the worker."""
+    with Site() as served:
+        yield served
