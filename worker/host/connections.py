@@ -16,7 +16,7 @@ import libvirt
 from models.states import ErrorClass
 from tasks.host import HostError
 from worker.host.embedded import is_embedded, write_settings_once
-from worker.host.errors import Call, row_for, translated
+from worker.host.errors import Call, os_errors, row_for, translated
 from worker.host.event_loop import LifecycleEvents, start_event_loop
 from worker.host.opening import Opener
 
@@ -80,7 +80,8 @@ class _Opened:
 
     def __init__(self, uri: str, events: LifecycleEvents | None) -> None:
         start_event_loop()
-        write_settings_once(uri)
+        with os_errors(f"write the settings of {uri}"):
+            write_settings_once(uri)
         self.connection = libvirt.open(uri)
         self._events = events
         self._callback: int | None = None

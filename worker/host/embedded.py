@@ -1,16 +1,15 @@
 """Settings of libvirt's embedded driver, which reads them from its own root folder."""
 
-import grp
 import os
-import pwd
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 _SETTINGS = """\
 # Written once by Hostler; yours to change, it is never written again.
 # Guests run as the user that the worker runs as. No daemon stands beside the driver to keep their logs.
-user = "{user}"
-group = "{group}"
+user = "+{user}"
+group = "+{group}"
 security_driver = "none"
 namespaces = []
 cgroup_controllers = []
@@ -30,9 +29,5 @@ def write_settings_once(uri: str) -> None:
         return
     settings = Path(root, "etc", "qemu.conf")
     settings.parent.mkdir(parents=True, exist_ok=True)
-    names = {"user": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
-    try:
-        with settings.open("x", encoding="utf-8") as file:
-            file.write(_SETTINGS.format(**names))
-    except FileExistsError:
-        return
+    with suppress(FileExistsError), settings.open("x", encoding="utf-8") as file:
+        file.write(_SETTINGS.format(user=os.geteuid(), group=os.getegid()))

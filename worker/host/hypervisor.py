@@ -1,4 +1,4 @@
-"""The hypervisor host as the port asks for it: the rooms of this package, tied together."""
+"""The hypervisor of a host: the rooms of this package, tied together."""
 
 import threading
 from uuid import UUID
@@ -6,7 +6,6 @@ from uuid import UUID
 from worker.host.connections import Connections
 from worker.host.disks import FileDisks
 from worker.host.domains import LibvirtDomains
-from worker.host.earlier_work import CallsUnderWay
 from worker.host.facts import HostFacts, read_facts
 from worker.host.folders import Folders
 from worker.host.guest_xml import GuestSurroundings
@@ -14,8 +13,9 @@ from worker.host.images import FileImages
 
 
 class Hypervisor:
-    """Fits `tasks.host.Host`. Nothing is opened before it is first asked for something.
+    """The domains, images and disks of `tasks.host.Host`; what a worker has in hand is the worker's to add.
 
+    Nothing is opened before it is first asked for something.
     ``virt_type`` and ``emulator`` of None leave the choice to what the host offers.
     """
 
@@ -39,7 +39,6 @@ class Hypervisor:
         self._domains = LibvirtDomains(self.connections, folders, self._surroundings)
         self._images = FileImages(image_roots)
         self._disks = FileDisks(folders, qemu_img_program=qemu_img_program)
-        self._earlier_work = CallsUnderWay()
 
     @property
     def domains(self) -> LibvirtDomains:
@@ -55,11 +54,6 @@ class Hypervisor:
     def disks(self) -> FileDisks:
         """Its instances' files."""
         return self._disks
-
-    @property
-    def earlier_work(self) -> CallsUnderWay:
-        """What other jobs still do there."""
-        return self._earlier_work
 
     def console_log(self, instance: UUID) -> str:
         """Where the guest's console is written."""

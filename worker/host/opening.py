@@ -6,6 +6,7 @@ thread of its own; one that is not back in time is abandoned, and puts away by i
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
@@ -34,6 +35,11 @@ class Opener(Generic[T]):
         return attempt.result(self._deadline_s)
 
 
+@dataclass(frozen=True)
+class _Failure:
+    error: Exception
+
+
 class _Attempt(Generic[T]):
     def __init__(self, opening: Callable[[], T], put_away: Callable[[T], None], limit: threading.Semaphore) -> None:
         self._opening = opening
@@ -41,7 +47,7 @@ class _Attempt(Generic[T]):
         self._limit = limit
         self._lock = threading.Lock()
         self._abandoned = False
-        self._results: SimpleQueue[T | libvirt.libvirtError] = SimpleQueue()
+        self._results: SimpleQueue[T | _Failure] = SimpleQueue()
 
     def run(self) -> None:
         try:
@@ -50,16 +56,16 @@ class _Attempt(Generic[T]):
             self._limit.release()
 
     def _settle(self) -> None:
-        result: T | libvirt.libvirtError
+        result: T | _Failure
         try:
             result = self._opening()
-        except libvirt.libvirtError as error:
-            result = error
+        except Exception as error:  # noqa: BLE001 - handed over, and raised where it is waited for
+            result = _Failure(error)
         with self._lock:
             if not self._abandoned:
                 self._results.put(result)
                 return
-        if not isinstance(result, libvirt.libvirtError):
+        if not isinstance(result, _Failure):
             self._put_away(result)
 
     def result(self, deadline_s: float) -> T:
@@ -67,11 +73,13 @@ class _Attempt(Generic[T]):
             result = self._results.get(timeout=deadline_s)
         except Empty:
             result = self._abandon(deadline_s)
-        if isinstance(result, libvirt.libvirtError):
-            raise translated(result, Call.OPEN) from result
+        if isinstance(result, _Failure):
+            if isinstance(result.error, libvirt.libvirtError):
+                raise translated(result.error, Call.OPEN) from result.error
+            raise result.error
         return result
 
-    def _abandon(self, deadline_s: float) -> T | libvirt.libvirtError:
+    def _abandon(self, deadline_s: float) -> "T | _Failure":
         with self._lock:
             if self._results.empty():
                 self._abandoned = True

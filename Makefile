@@ -1,0 +1,43 @@
+# One command for each thing that a developer does; `make help` lists them. What starts the lab needs root.
+.DEFAULT_GOAL := help
+.SUFFIXES:
+PYTHON_OF_VENV := .venv/bin/python
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## Install what is missing: packages, .venv, the guests' kernel
+	@setup/all.sh
+
+rights:
+	@setup/rights.sh "$(firstword $(MAKECMDGOALS))"
+
+demo: rights setup ## See jobs run, crash and come out right on a real hypervisor
+	@$(PYTHON_OF_VENV) -m tests.lab.demo
+
+test: rights setup ## Run all tests, on real libvirtd, QEMU, Redis and PostgreSQL
+	@.venv/bin/pytest $(PYTEST_ARGUMENTS)
+
+bench: rights setup ## Measure, and compare with bare libvirt
+	@$(PYTHON_OF_VENV) -m tests.bench
+
+environment:
+	@setup/all.sh environment
+
+check: environment ## Format, lint, types, rooms, migrations, dependencies
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(PYTHON_OF_VENV) -m tests.check_migrations
+	.venv/bin/deptry . --per-rule-ignores 'DEP002=psycopg|redis' # SQLAlchemy and kombu load these by name
+
+lock: environment ## Pin the newest allowed requirements, with their hashes
+	@setup/lock.sh
+
+clean: ## Remove what setup and the tests made in and around the checkout; packages stay
+	@[ ! -x $(PYTHON_OF_VENV) ] || $(PYTHON_OF_VENV) -m tests.lab.mount_points
+	rm -rf .venv .lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help setup rights demo test bench environment check lock clean

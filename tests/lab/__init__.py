@@ -1,0 +1,4 @@
+"""Real hosts, brokers and databases, private to a test run: each starts in a second and leaves nothing behind.
+
+Nothing here needs pytest; `tests.lab.fixtures` hands the same things to tests.
+"""

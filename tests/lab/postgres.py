@@ -1,0 +1,177 @@
+"""A PostgreSQL of our own, on a free port of the loopback interface, run by an account without privileges."""
+
+import os
+import pwd
+import secrets
+import signal
+import subprocess
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+from psycopg import sql
+
+from tests.lab.places import LabIncompleteError, program, scratch_folder
+from tests.lab.processes import Process, free_port
+
+READY_WITHIN_S = 30.0
+SUPERUSER = "lab"
+
+
+class PostgresServer:
+    """A private cluster, gone when its context ends. `durable=False` is quicker and survives `kill`, not power loss."""
+
+    def __init__(self, *, durable: bool = True) -> None:
+        self.port = free_port()
+        self._durable = durable
+        self._password = secrets.token_hex(8)
+        self._numbers = count(1)
+        self._cleanups = ExitStack()
+        self._process: Process | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._folder = self._cleanups.enter_context(scratch_folder("postgres"))
+            self._cleanups.callback(self.stop)
+            self._initialise()
+            self.start()
+        except BaseException:
+            self._cleanups.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanups.close()
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy's address of the database that always exists."""
+        return self._url_of("postgres")
+
+    @property
+    def process(self) -> Process:
+        """The running server."""
+        if self._process is None:
+            raise RuntimeError("PostgreSQL is not running")
+        return self._process
+
+    def create_database(self) -> str:
+        """SQLAlchemy's address of a new, empty database."""
+        name = f"hostler_{next(self._numbers)}"
+        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return self._url_of(name)
+
+    def drop_database(self, url: str) -> None:
+        """Remove a database that `create_database` made, whoever is still connected to it."""
+        name = url.rpartition("/")[2]
+        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def start(self) -> None:
+        """Start it on the same port as before, and return when it answers."""
+        if self._process is not None:
+            raise RuntimeError("PostgreSQL is running already")
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": str(self._folder),
+            "dynamic_shared_memory_type": "mmap",
+            "shared_buffers": "32MB",
+            "jit": "off",
+            "fsync": "on" if self._durable else "off",
+        }
+        options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        command = [*self._as_owner(), _server_program("postgres"), "-D", str(self._data), *options]
+        self._process = Process(command, log=self._folder / "log", cwd=self._folder)
+        self._process.start()
+        try:
+            self._process.wait_ready(self._answers, "PostgreSQL answers", READY_WITHIN_S)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End it in order, its clients disconnected."""
+        if self._process is not None:
+            process, self._process = self._process, None
+            try:
+                if process.alive:
+                    process.signal(signal.SIGINT)
+                    process.wait(READY_WITHIN_S)
+            finally:
+                process.end()
+
+    def kill(self) -> None:
+        """End it as a crash of the machine would; `start` recovers what was committed."""
+        if self._process is not None:
+            process, self._process = self._process, None
+            process.end()
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def _address(self, database: str) -> str:
+        return f"postgresql://{SUPERUSER}:{self._password}@127.0.0.1:{self.port}/{database}"
+
+    def _url_of(self, database: str) -> str:
+        return self._address(database).replace("postgresql:", "postgresql+psycopg:", 1)
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self._address("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _initialise(self) -> None:
+        owner = _owner()
+        password_file = self._folder / "password"
+        password_file.touch(mode=0o600)
+        password_file.write_text(self._password)
+        for path in (self._folder, password_file):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+        options = ["--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C.UTF-8"]
+        made = subprocess.run(
+            [
+                *self._as_owner(),
+                _server_program("initdb"),
+                *(f"--username={SUPERUSER}", "--no-sync", *options, "-D", str(self._data)),
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=self._folder,
+            timeout=120,
+        )
+        if made.returncode:
+            raise LabIncompleteError(f"initdb failed:\n{made.stdout}{made.stderr}")
+
+    def _as_owner(self) -> list[str]:
+        """PostgreSQL refuses to run as root."""
+        if os.geteuid() != 0:
+            return []
+        owner = _owner()
+        return [program("setpriv"), f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups", "--"]
+
+
+def _owner() -> pwd.struct_passwd:
+    if os.geteuid() != 0:
+        return pwd.getpwuid(os.geteuid())
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        return pwd.getpwnam("nobody")
+
+
+def _server_program(name: str) -> str:
+    """Debian keeps the server's programs of each version in a folder of its own, outside PATH."""
+    versions = [path for path in Path("/usr/lib/postgresql").glob(f"*/bin/{name}") if os.access(path, os.X_OK)]
+    newest = max(versions, key=lambda path: int(path.parts[4]), default=None)
+    return str(newest) if newest else program(name)
