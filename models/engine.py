@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, DateTime, Dialect, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import Connection, DateTime, Dialect, Engine, String, create_engine, event, literal, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -22,6 +23,9 @@ from typing_extensions import override
 SQLITE_BUSY_TIMEOUT_S = 30
 #: How long to wait for a PostgreSQL server to take a connection, in seconds.
 POSTGRESQL_CONNECT_TIMEOUT_S = 10
+
+#: The database cannot be reached or does not answer: worth another try. Any other error of it is a defect.
+OUT_OF_REACH = (OperationalError, InterfaceError, PoolTimeoutError)
 
 _READ_ONLY = "hostler_read_only"
 
@@ -53,25 +57,26 @@ class now_in_database(FunctionElement[datetime]):  # noqa: N801  # SQL functions
     """The database's own clock, ``delay`` seconds on: the only one that times in the journal are taken from."""
 
     type = UtcDateTime()
-    inherit_cache = True
+    inherit_cache = True  # the delay is a bound parameter, so statements that differ in it alone share their SQL
 
     def __init__(self, delay: timedelta | None = None) -> None:
-        super().__init__()
-        self.seconds = 0.0 if delay is None else delay.total_seconds()
-
-    @property
-    def _static_cache_key(self) -> Any:  # noqa: ANN401  # SQLAlchemy's own signature
-        return (type(self), self.seconds)
+        seconds = 0.0 if delay is None else delay.total_seconds()
+        super().__init__(literal(f"{seconds:+f} seconds", String()))
 
 
 @compiles(now_in_database, "sqlite")
-def _sqlite_now(element: now_in_database, _compiler: SQLCompiler, **_kw: object) -> str:
-    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', '{element.seconds:+f} seconds') || '000')"
+def _sqlite_now(element: now_in_database, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  # handed on
+    delay = compiler.process(element.clauses, **options)
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', {delay}) || '000')"
 
 
 @compiles(now_in_database, "postgresql")
-def _postgresql_now(element: now_in_database, _compiler: SQLCompiler, **_kw: object) -> str:
-    return f"(clock_timestamp() + interval '{element.seconds:f} seconds')"
+def _postgresql_now(
+    element: now_in_database,
+    compiler: SQLCompiler,
+    **options: Any,  # noqa: ANN401  # handed on
+) -> str:
+    return f"(clock_timestamp() + CAST({compiler.process(element.clauses, **options)} AS interval))"
 
 
 class Database:

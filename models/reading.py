@@ -6,12 +6,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from models.engine import Database, now_in_database
 from models.records import Device, ErrorRecord, InstanceRecord, JobRecord, StepRecord
 from models.states import Direction, JobState
 from models.tables import devices, hosts, instances, job_events, jobs, steps, workers
+
+_STEPS_OF = (
+    select(steps)
+    .where(steps.c.job == bindparam("of_job"), steps.c.run == bindparam("of_run"))
+    .order_by(steps.c.position)
+)
+_DEVICES_OF = select(devices).where(devices.c.instance == bindparam("of")).order_by(devices.c.kind, devices.c.key)
 
 
 def _error(document: dict[str, Any] | None) -> ErrorRecord | None:
@@ -65,9 +72,7 @@ def step_from_row(row: Row[Any]) -> StepRecord:
 
 def steps_of(connection: Connection, job: str, run: int) -> tuple[StepRecord, ...]:
     """The steps of a run: those made in order, then those undone in the order they were undone."""
-    rows = connection.execute(
-        select(steps).where(steps.c.job == job, steps.c.run == run).order_by(steps.c.position)
-    ).all()
+    rows = connection.execute(_STEPS_OF, {"of_job": job, "of_run": run}).all()
     made = [step_from_row(row) for row in rows if row.direction is Direction.DO]
     undone = [step_from_row(row) for row in reversed(rows) if row.direction is Direction.UNDO]
     return (*made, *undone)
@@ -75,9 +80,7 @@ def steps_of(connection: Connection, job: str, run: int) -> tuple[StepRecord, ..
 
 def devices_of(connection: Connection, instance: UUID) -> tuple[Device, ...]:
     """The instance's devices, in the order of their kind and key."""
-    rows = connection.execute(
-        select(devices).where(devices.c.instance == instance).order_by(devices.c.kind, devices.c.key)
-    )
+    rows = connection.execute(_DEVICES_OF, {"of": instance})
     return tuple(Device(row.kind, row.key, row.details) for row in rows)
 
 

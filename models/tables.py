@@ -173,12 +173,13 @@ Index(
     postgresql_where=jobs.c.state.in_(_OPEN),
 )
 
+# What each run came to: written once, as it settles; the run that is under way is told of by its job.
 runs = Table(
     "runs",
     metadata,
     _job(primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("state", _word(JobState, closed=True), nullable=False),
+    Column("state", _word(JobState, closed=True), nullable=True),
     Column("error", _JSON, nullable=True),
     Column("outcome", _JSON, nullable=True),
     Column("submitted_at", UtcDateTime(), nullable=False),

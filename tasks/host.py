@@ -77,6 +77,7 @@ class Guest:
 class DomainState(StrEnum):
     """What libvirt says a domain is doing, in the distinctions that steps need."""
 
+    STARTING = "starting"  #: its process is being made; the guest does not run yet
     RUNNING = "running"
     PAUSED = "paused"
     SHUTTING_DOWN = "shutting_down"
@@ -111,7 +112,7 @@ class Domains(Protocol):
         ...
 
     def start(self, instance: UUID) -> None:
-        """Start a defined domain; running already is no error."""
+        """Start a defined domain; running already is no error, absent is HostError(PERMANENT)."""
         ...
 
     def wait_running(self, instance: UUID, deadline_s: float) -> None:
@@ -126,7 +127,10 @@ class Domains(Protocol):
         ...
 
     def undefine(self, instance: UUID) -> None:
-        """Remove the definition with all libvirt keeps beside it; absent is no error."""
+        """Remove the definition with all libvirt keeps beside it; absent is no error.
+
+        An active domain is HostError(TRANSIENT): libvirt would leave it without a definition.
+        """
         ...
 
 
@@ -134,7 +138,7 @@ class Domains(Protocol):
 class Image:
     """A file that a guest is made from, as inspected (never as declared)."""
 
-    path: str
+    path: str  #: with links resolved
     format: str
     virtual_size_bytes: int
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.engine import Database
+from models.engine import OUT_OF_REACH, Database
 from models.journal.claiming import Claimant, Lease, NotNow, Terms, claim
 from models.journal.settling import quarantine, settle, wait
 from models.journal.stepping import OvertakenError, Seen, begin_undo
@@ -35,8 +35,8 @@ Steps = Mapping[str, Step[Any]]
 class Announcer(Protocol):
     """Who tells the outside world of a job's life (Celery does)."""
 
-    def claimed(self, job: JobRecord) -> None:
-        """The job was claimed and is about to be run."""
+    def claimed(self, job: JobRecord, *, rung: bool) -> None:
+        """The job was claimed and is about to be run; ``rung`` if a message brought it."""
         ...
 
     def left_in_outbox(self, job_id: str) -> None:
@@ -69,14 +69,17 @@ class Runner:
     announcer: Announcer
     outbox: bool  #: whether there is a broker or a result backend to tell of anything
 
-    def take(self, job: JobRecord) -> NotNow | None:
-        """Claim the job and carry it out, if it can be claimed now and its class has a slot."""
+    def take(self, job: JobRecord, *, rung: bool = False) -> NotNow | None:
+        """Claim the job and carry it out, if it can be claimed now and its class has a slot.
+
+        An error that is raised means that the job was let go as it is; the sweeper claims it again, a little later.
+        """
         with self.hands.grasp(job.id, job.instance, job.job_class) as grasped:
             if not grasped:
                 return NotNow(f"it is in hand already, or all slots for {job.job_class} are taken")
             claimed = claim(self.database, job.id, self.claimant, self._terms, outbox=self.outbox)
             if isinstance(claimed, Lease):
-                self.announcer.claimed(claimed.job)
+                self.announcer.claimed(claimed.job, rung=rung)
                 for superseded in claimed.superseded:
                     self.announcer.left_in_outbox(superseded)
                 self._carry_out(claimed)
@@ -111,9 +114,11 @@ class Runner:
             self._quarantine(lease, unreadable.error)
         except OvertakenError as overtaken:
             log.warning("run given up, another claim has passed it: %s", overtaken)
-        except SQLAlchemyError:
-            # The job stays running in the journal with no thread at it: the sweeper claims it again.
-            log.exception("run given up, the journal is out of reach: job=%s", job.id)
+        except OUT_OF_REACH:
+            raise  # the job stays running in the journal with no thread at it: the sweeper claims it again
+        except SQLAlchemyError as defect:
+            log.exception("the journal cannot be written: job=%s", job.id)
+            self._quarantine(lease, record_of(defect))
 
     def _prepare(self, lease: Lease) -> tuple[Run, Steps]:
         """Read the job with this revision's words; what they do not cover is an operator's."""

@@ -88,7 +88,6 @@ class Run:
         advanced = advance(self.database, self.lease, self.take_seen(), intend)
         if advanced.cancelled:
             raise CancelNoticed
-        self.devices = advanced.devices
         return advanced.attempt
 
     def _attempt(

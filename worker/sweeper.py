@@ -2,19 +2,20 @@
 
 import logging
 import threading
-from collections.abc import Callable
+import time
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from models import reading
-from models.engine import Database
+from models.engine import OUT_OF_REACH, Database
 from models.journal.claiming import claimable
 from models.records import JobRecord
 from models.states import JobClass
 from worker.run import Runner
 
 log = logging.getLogger(__name__)
+
+#: How long a job that had to be let go (a defect, no journal) is left alone before it is claimed again, in seconds.
+LEFT_ALONE_S = 5.0
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Sweeper:
     database: Database
     runner: Runner
     interval_s: float
+    _let_go: dict[str, float] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -40,14 +42,24 @@ class Sweeper:
 
     def take_rung(self, job: JobRecord) -> None:
         """Take the job, then whatever waits for the slot that it leaves. It fits `worker.celery_app.rings.JobTaker`."""
-        if self.runner.take(job) is None:
-            self._take_following(job.job_class)
+        self._take_with_following(job, rung=True)
 
-    def _take_following(self, job_class: JobClass) -> None:
-        while not self._stop.is_set():
-            following = self._claimable({job_class: 1})
-            if not following or self.runner.take(following[0]) is not None:
-                return
+    def _take_with_following(self, job: JobRecord, *, rung: bool) -> None:
+        taken = self._take(job, rung=rung)
+        while taken and not self._stop.is_set():
+            following = self._claimable({job.job_class: 1})
+            taken = bool(following) and self._take(following[0], rung=False)
+
+    def _take(self, job: JobRecord, *, rung: bool) -> bool:
+        """Whether the job was claimed and carried out; one that had to be let go is left alone for a while."""
+        try:
+            return self.runner.take(job, rung=rung) is None
+        except OUT_OF_REACH as error:
+            log.error("the journal is out of reach, job let go: job=%s %s", job.id, error)  # noqa: TRY400
+        except Exception:
+            log.exception("a defect, job let go: job=%s", job.id)
+        self._let_go[job.id] = time.monotonic() + LEFT_ALONE_S
+        return False
 
     def _sweep_for_ever(self) -> None:
         out_of_reach = False
@@ -55,7 +67,7 @@ class Sweeper:
             try:
                 self._sweep()
                 out_of_reach = False
-            except SQLAlchemyError as error:
+            except OUT_OF_REACH as error:
                 if not out_of_reach:
                     log.error("the journal is out of reach: %s", error)  # noqa: TRY400  # once, without its stack
                 out_of_reach = True
@@ -66,7 +78,13 @@ class Sweeper:
 
     def _sweep(self) -> None:
         for job in self._claimable(self.runner.hands.free_classes()):
-            _in_thread(job, self.take_rung)
+            threading.Thread(
+                target=self._take_with_following,
+                args=(job,),
+                kwargs={"rung": False},
+                name=f"job-{job.id}",
+                daemon=True,
+            ).start()
 
     def _claimable(self, free: dict[JobClass, int]) -> list[JobRecord]:
         if not free:
@@ -75,20 +93,15 @@ class Sweeper:
             self.database,
             self.runner.claimant.host,
             classes=list(free),
-            in_hand=self.runner.hands.held(),
+            in_hand=self.runner.hands.held() | self._left_alone(),
             superseding=[operation.name for operation in self.runner.catalogue.values() if operation.supersedes],
             limit=sum(free.values()),
         )
         return [job for job_id in ids if (job := reading.job(self.database, job_id)) is not None]
 
-
-def _in_thread(job: JobRecord, take: Callable[[JobRecord], None]) -> None:
-    def body() -> None:
-        try:
-            take(job)
-        except SQLAlchemyError as error:
-            log.error("the journal is out of reach, job let go: job=%s %s", job.id, error)  # noqa: TRY400
-        except Exception:
-            log.exception("a defect, job let go: job=%s", job.id)
-
-    threading.Thread(target=body, name=f"job-{job.id}", daemon=True).start()
+    def _left_alone(self) -> set[str]:
+        now = time.monotonic()
+        for job, until in list(self._let_go.items()):
+            if until <= now:
+                self._let_go.pop(job, None)
+        return set(self._let_go)

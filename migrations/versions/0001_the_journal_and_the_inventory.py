@@ -209,7 +209,7 @@ def upgrade() -> None:
                 create_constraint=True,
                 length=32,
             ),
-            nullable=False,
+            nullable=True,
         ),
         sa.Column("error", JSON, nullable=True),
         sa.Column("outcome", JSON, nullable=True),

@@ -1,10 +1,10 @@
 """Accepting requests: a job is accepted once its row is committed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy import Connection, Insert, Table, bindparam, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.engine import Database, now_in_database
@@ -28,10 +28,28 @@ class Accepted:
     new: bool
 
 
-def _insert_if_new(connection: Connection, table: Table, values: Mapping[str, Any], key: str) -> bool:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(**values).on_conflict_do_nothing(index_elements=[key])
-    return connection.execute(statement.returning(table.c[key])).one_or_none() is not None
+_FIRST_RUN = insert(runs).values(submitted_at=now_in_database())
+_BY_ID = select(jobs).where(jobs.c.id == bindparam("wanted"))
+
+
+def _if_new(table: Table, key: str, moments: Sequence[str]) -> dict[str, Insert]:
+    """For each database, the insert of a row unless its key is there; it returns the key if it was not."""
+    times = {moment: now_in_database() for moment in moments}
+    return {
+        dialect.dialect.name: dialect.insert(table)
+        .values(times)
+        .on_conflict_do_nothing(index_elements=[key])
+        .returning(table.c[key])
+        for dialect in (postgresql, sqlite)
+    }
+
+
+_NEW_INSTANCE = _if_new(instances, "id", ("created_at", "updated_at"))
+_NEW_JOB = _if_new(jobs, "id", ("submitted_at",))
+
+
+def _insert_if_new(connection: Connection, statements: Mapping[str, Insert], values: Mapping[str, Any]) -> bool:
+    return connection.execute(statements[connection.dialect.name], values).one_or_none() is not None
 
 
 def accept(database: Database, submission: Submission, *, outbox: bool) -> Accepted:
@@ -42,20 +60,11 @@ def accept(database: Database, submission: Submission, *, outbox: bool) -> Accep
     """
     with database.write() as connection:
         _insert_if_new(
-            connection,
-            instances,
-            {
-                "id": submission.instance,
-                "state": InstanceState.ABSENT,
-                "epoch": 0,
-                "created_at": now_in_database(),
-                "updated_at": now_in_database(),
-            },
-            "id",
+            connection, _NEW_INSTANCE, {"id": submission.instance, "state": InstanceState.ABSENT, "epoch": 0}
         )
         new = _insert_if_new(
             connection,
-            jobs,
+            _NEW_JOB,
             {
                 "id": submission.id,
                 "operation": submission.operation,
@@ -71,11 +80,9 @@ def accept(database: Database, submission: Submission, *, outbox: bool) -> Accep
                 "epoch": 0,
                 "past_return": False,
                 "waits": 0,
-                "submitted_at": now_in_database(),
             },
-            "id",
         )
-        row = connection.execute(select(jobs).where(jobs.c.id == submission.id)).one()
+        row = connection.execute(_BY_ID, {"wanted": submission.id}).one()
         if not new:
             if row.payload_digest != submission.digest:
                 raise DifferentPayloadError(
@@ -83,9 +90,7 @@ def accept(database: Database, submission: Submission, *, outbox: bool) -> Accep
                     f"({row.operation} of instance {row.instance} on host {row.host})."
                 )
             return Accepted(job_from_row(row), new=False)
-        connection.execute(
-            insert(runs).values(job=submission.id, number=1, state=JobState.QUEUED, submitted_at=now_in_database())
-        )
+        connection.execute(_FIRST_RUN, {"job": submission.id, "number": 1})
         record_event(
             connection,
             submission.id,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, exists, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, exists, insert, or_, select, update
 
 from models.engine import Database, now_in_database
 from models.journal.events import leave_in_outbox, outcome_of, record_event
@@ -76,6 +76,52 @@ class NotNow:
     why: str
 
 
+# Statements of the hot path are built once: building one costs more than SQLite takes to run it.
+_INSTANCE_OF = (
+    select(instances)
+    .where(instances.c.id == select(jobs.c.instance).where(jobs.c.id == bindparam("wanted")).scalar_subquery())
+    .with_for_update()
+)
+_JOB = select(jobs).where(jobs.c.id == bindparam("wanted")).with_for_update()
+_BEFORE = (
+    select(jobs)
+    .where(
+        jobs.c.instance == bindparam("of"),
+        jobs.c.id != bindparam("wanted"),
+        or_(
+            jobs.c.state.in_(UNSETTLED),
+            and_(jobs.c.state == JobState.QUEUED, jobs.c.number < bindparam("mine")),
+        ),
+    )
+    .order_by(jobs.c.number)
+    .with_for_update()
+)
+_RAISE_EPOCH = (
+    update(instances)
+    .where(instances.c.id == bindparam("of"))
+    .values(epoch=bindparam("new_epoch"), updated_at=now_in_database())
+)
+_RAISE_SEQUENCE = (
+    update(hosts)
+    .where(hosts.c.name == bindparam("here"))
+    .values(sequence=hosts.c.sequence + 1)
+    .returning(hosts.c.sequence)
+)
+_TAKEN: dict[str, Any] = {
+    "state": JobState.RUNNING,
+    "epoch": bindparam("new_epoch"),
+    "owner": bindparam("worker"),
+    "not_before": None,
+}
+_TAKE_AGAIN = update(jobs).where(jobs.c.id == bindparam("wanted")).values(_TAKEN).returning(jobs)
+_TAKE_FIRST = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("wanted"))
+    .values(_TAKEN | {"started_at": now_in_database(), "operation_version": bindparam("new_version")})
+    .returning(jobs)
+)
+
+
 def claim(
     database: Database, job_id: str, claimant: Claimant, terms_of: Callable[[JobRecord], Terms], *, outbox: bool
 ) -> Lease | NotNow:
@@ -84,13 +130,10 @@ def claim(
     With ``outbox`` a job that must go to another host is rung there, and what a superseded job came to is told.
     """
     with database.write() as connection:
-        located = connection.execute(select(jobs.c.instance).where(jobs.c.id == job_id)).one_or_none()
-        if located is None:
+        instance = connection.execute(_INSTANCE_OF, {"wanted": job_id}).one_or_none()
+        if instance is None:
             return NotNow(f"there is no job {job_id}")
-        instance = connection.execute(
-            select(instances).where(instances.c.id == located.instance).with_for_update()
-        ).one()
-        row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one()
+        row = connection.execute(_JOB, {"wanted": job_id}).one()
         refusal = _not_now(connection, row, claimant)
         if refusal is not None:
             return refusal
@@ -98,14 +141,14 @@ def claim(
         terms = terms_of(job)
         if row.state is JobState.QUEUED and _lives_elsewhere(instance, claimant.host):
             return _redirect(connection, job, instance.host, outbox=outbox)
-        standing_before = _before(connection, job)
+        # a job that was begun holds its instance already, and superseded whom it would at its first claim
+        standing_before = _before(connection, job) if row.state is JobState.QUEUED else []
         held_by = [other for other in standing_before if not _yields(other, job, terms)]
-        if held_by and row.state is JobState.QUEUED:
+        if held_by:
             return NotNow(f"job {held_by[0].id} of the same instance comes first ({held_by[0].state})")
         epoch = instance.epoch + 1
         for other in standing_before:
-            if terms.supersedes and row.state is JobState.QUEUED:
-                _supersede(connection, other, job, epoch, outbox=outbox)
+            _supersede(connection, other, job, epoch, outbox=outbox)
         return _take(connection, job, instance, terms, claimant, epoch, tuple(other.id for other in standing_before))
 
 
@@ -116,7 +159,8 @@ def _not_now(connection: Connection, row: Row[Any], claimant: Claimant) -> NotNo
         return NotNow("it is quarantined: an operator decides")
     if row.host != claimant.host:
         return NotNow(f"it is for host {row.host}")
-    if row.state is JobState.WAITING and row.cancel_requested_at is None:
+    cancelling = row.cancel_requested_at is not None and row.verdict is None
+    if row.state is JobState.WAITING and not cancelling:
         now = connection.execute(select(now_in_database())).scalar_one()
         if row.not_before is not None and row.not_before > now:
             return NotNow(f"it waits until {row.not_before:%H:%M:%S} UTC")
@@ -138,19 +182,7 @@ def _redirect(connection: Connection, job: JobRecord, host: str, *, outbox: bool
 
 def _before(connection: Connection, job: JobRecord) -> list[JobRecord]:
     """The unsettled jobs of the instance that this one must wait for: all begun ones, and those submitted earlier."""
-    rows = connection.execute(
-        select(jobs)
-        .where(
-            jobs.c.instance == job.instance,
-            jobs.c.id != job.id,
-            or_(
-                jobs.c.state.in_(UNSETTLED),
-                and_(jobs.c.state == JobState.QUEUED, jobs.c.number < job.number),
-            ),
-        )
-        .order_by(jobs.c.number)
-        .with_for_update()
-    )
+    rows = connection.execute(_BEFORE, {"of": job.instance, "wanted": job.id, "mine": job.number})
     return [job_from_row(row) for row in rows]
 
 
@@ -177,7 +209,7 @@ def _supersede(connection: Connection, other: JobRecord, by: JobRecord, epoch: i
     connection.execute(
         update(runs)
         .where(runs.c.job == other.id, runs.c.number == other.run)
-        .values(state=JobState.CANCELLED, outcome=outcome, ended_at=now_in_database())
+        .values(state=JobState.CANCELLED, outcome=outcome, started_at=other.started_at, ended_at=now_in_database())
     )
     connection.execute(update(steps).where(steps.c.job == other.id, steps.c.run == other.run).values(epoch=epoch))
     record_event(connection, other.id, other.run, EventType.CANCELLED, data={"outcome": outcome})
@@ -195,36 +227,20 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
     superseded: tuple[str, ...],
 ) -> Lease:
     first = job.state is JobState.QUEUED
-    learned: dict[str, Any] = {"epoch": epoch, "updated_at": now_in_database()}
+    connection.execute(_RAISE_EPOCH, {"of": job.instance, "new_epoch": epoch})
     if first and terms.begins_as is not None and instance.state in {InstanceState.ABSENT, InstanceState.DELETED}:
-        learned |= {
-            "host": claimant.host,
-            "state": terms.begins_as,
-            "name": terms.name,
-            "spec": dict(job.request),
-            "made_by": job.id,
-        }
-    connection.execute(update(instances).where(instances.c.id == job.instance).values(**learned))
-    sequence = connection.execute(
-        update(hosts)
-        .where(hosts.c.name == claimant.host)
-        .values(sequence=hosts.c.sequence + 1)
-        .returning(hosts.c.sequence)
-    ).scalar_one()
-    claimed: dict[str, Any] = {
-        "state": JobState.RUNNING,
-        "epoch": epoch,
-        "owner": claimant.worker,
-        "not_before": None,
-    }
-    if first:
-        claimed |= {"started_at": now_in_database(), "operation_version": terms.version}
-    connection.execute(update(jobs).where(jobs.c.id == job.id).values(**claimed))
-    run_started = {"started_at": now_in_database()} if first else {}
-    connection.execute(
-        update(runs).where(runs.c.job == job.id, runs.c.number == job.run).values(state=JobState.RUNNING, **run_started)
-    )
-    if first:
+        connection.execute(
+            update(instances)
+            .where(instances.c.id == job.instance)
+            .values(host=claimant.host, state=terms.begins_as, name=terms.name, spec=dict(job.request), made_by=job.id)
+        )
+    sequence = connection.execute(_RAISE_SEQUENCE, {"here": claimant.host}).scalar_one()
+    taken = connection.execute(
+        _TAKE_FIRST if first else _TAKE_AGAIN,
+        {"wanted": job.id, "new_epoch": epoch, "worker": claimant.worker}
+        | ({"new_version": terms.version} if first else {}),
+    ).one()
+    if first and terms.steps:
         connection.execute(
             insert(steps),
             [
@@ -241,7 +257,7 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
                 for position, name in enumerate(terms.steps)
             ],
         )
-    else:
+    if not first:
         connection.execute(update(steps).where(steps.c.job == job.id, steps.c.run == job.run).values(epoch=epoch))
     record_event(
         connection,
@@ -258,7 +274,6 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
             "version": terms.version,
         },
     )
-    taken = connection.execute(select(jobs).where(jobs.c.id == job.id)).one()
     return Lease(
         job=job_from_row(taken),
         worker=claimant.worker,
@@ -308,7 +323,10 @@ def claimable(  # noqa: PLR0913  # a query's conditions
                 jobs.c.state == JobState.RUNNING,
                 and_(
                     jobs.c.state == JobState.WAITING,
-                    or_(jobs.c.not_before <= now_in_database(), jobs.c.cancel_requested_at.is_not(None)),
+                    or_(
+                        jobs.c.not_before <= now_in_database(),
+                        and_(jobs.c.cancel_requested_at.is_not(None), jobs.c.verdict.is_(None)),
+                    ),
                 ),
             ),
         )

@@ -12,20 +12,21 @@ from models.tables import job_events, outbox
 #: Who did it, when nobody outside asked for it.
 WORKER = "worker"
 
+# Statements of the hot path are built once: building one costs more than SQLite takes to run it.
+_APPEND = insert(job_events).values(at=now_in_database())
+_LEAVE = insert(outbox).values(created_at=now_in_database())
+
 
 def record_event(  # noqa: PLR0913  # the columns of one row
     connection: Connection, job: str, run: int, event: EventType, *, actor: str = WORKER, data: Json = NOTHING
 ) -> None:
     """Append an event to the job's history."""
-    row: dict[str, Any] = {"job": job, "run": run, "actor": actor, "type": event, "data": dict(data)}
-    connection.execute(insert(job_events).values(at=now_in_database(), **row))
+    connection.execute(_APPEND, {"job": job, "run": run, "actor": actor, "type": event, "data": dict(data)})
 
 
 def leave_in_outbox(connection: Connection, job: str, run: int, kind: OutboxKind, host: str) -> None:
     """Leave something for the broker to be told; whoever commits tries at once, the relay is the backstop."""
-    connection.execute(
-        insert(outbox).values(job=job, run=run, kind=kind, host=host, created_at=now_in_database(), tries=0)
-    )
+    connection.execute(_LEAVE, {"job": job, "run": run, "kind": kind, "host": host, "tries": 0})
 
 
 def outcome_of(job: JobRecord, state: JobState, error: ErrorRecord | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from models.engine import Database, now_in_database
 from models.journal.claiming import Lease
@@ -20,6 +20,30 @@ _FINAL_EVENT = {
     JobState.FAILED: EventType.FAILED,
     JobState.CANCELLED: EventType.CANCELLED,
 }
+
+
+_CAME_TO = {
+    "state": bindparam("new_state"),
+    "error": bindparam("new_error"),
+    "outcome": bindparam("new_outcome"),
+    "ended_at": now_in_database(),
+}
+_JOB_ENDED = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("held"), jobs.c.epoch == bindparam("mine"))
+    .values(**_CAME_TO, owner=None, not_before=None)
+)
+_RUN_ENDED = (
+    update(runs)
+    .where(runs.c.job == bindparam("held"), runs.c.number == bindparam("of_run"))
+    .values(**_CAME_TO, started_at=bindparam("began"))
+)
+_NEXT_OF_INSTANCE = (
+    select(jobs.c.id, jobs.c.run, jobs.c.host)
+    .where(jobs.c.instance == bindparam("of"), jobs.c.state == JobState.QUEUED)
+    .order_by(jobs.c.number)
+    .limit(1)
+)
 
 
 def settle(  # noqa: PLR0913  # one transaction, written in one place
@@ -38,8 +62,8 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
     neither a broker to ring nor a result backend to tell, and nothing is left for them.
     """
     with database.write() as connection:
-        hold(connection, lease)
-        record_seen(connection, lease, seen)
+        row = hold(connection, lease)
+        record_seen(connection, lease, seen, waited=row.waits > 0)
         if undone_as is not None:
             connection.execute(
                 update(instances)
@@ -57,11 +81,9 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
 
 def _end(connection: Connection, job: JobRecord, state: JobState, error: ErrorRecord | None, *, outbox: bool) -> None:
     outcome = outcome_of(job, state, error)
-    said = {"error": outcome["error"], "outcome": outcome, "state": state, "ended_at": now_in_database()}
-    connection.execute(
-        update(jobs).where(jobs.c.id == job.id, jobs.c.epoch == job.epoch).values(**said, owner=None, not_before=None)
-    )
-    connection.execute(update(runs).where(runs.c.job == job.id, runs.c.number == job.run).values(**said))
+    said = {"new_error": outcome["error"], "new_outcome": outcome, "new_state": state}
+    connection.execute(_JOB_ENDED, said | {"held": job.id, "mine": job.epoch})
+    connection.execute(_RUN_ENDED, said | {"held": job.id, "of_run": job.run, "began": job.started_at})
     record_event(connection, job.id, job.run, _FINAL_EVENT[state], data={"error": outcome["error"], "outcome": outcome})
     if outbox:
         leave_in_outbox(connection, job.id, job.run, OutboxKind.OUTCOME, job.host)
@@ -69,12 +91,7 @@ def _end(connection: Connection, job: JobRecord, state: JobState, error: ErrorRe
 
 def _ring_next(connection: Connection, job: JobRecord, host: str) -> None:
     """Ring the instance's next job where it is on another host; on this one the settling worker takes it itself."""
-    following = connection.execute(
-        select(jobs.c.id, jobs.c.run, jobs.c.host)
-        .where(jobs.c.instance == job.instance, jobs.c.state == JobState.QUEUED)
-        .order_by(jobs.c.number)
-        .limit(1)
-    ).one_or_none()
+    following = connection.execute(_NEXT_OF_INSTANCE, {"of": job.instance}).one_or_none()
     if following is not None and following.host != host:
         leave_in_outbox(connection, following.id, following.run, OutboxKind.RING, following.host)
 
@@ -82,8 +99,8 @@ def _ring_next(connection: Connection, job: JobRecord, host: str) -> None:
 def wait(database: Database, lease: Lease, delay: timedelta, error: ErrorRecord, seen: Sequence[Seen] = ()) -> None:
     """Give the run back for a while: nobody owns it until ``delay`` has passed; its instance stays locked."""
     with database.write() as connection:
-        hold(connection, lease)
-        record_seen(connection, lease, seen)
+        row = hold(connection, lease)
+        record_seen(connection, lease, seen, waited=row.waits > 0)
         not_before = connection.execute(select(now_in_database(delay))).scalar_one()
         connection.execute(
             update(jobs)
@@ -97,7 +114,6 @@ def wait(database: Database, lease: Lease, delay: timedelta, error: ErrorRecord,
                 **({} if lease.job.verdict is not None else {"error": error.as_json()}),
             )
         )
-        _run_is(connection, lease.job, JobState.WAITING)
         record_event(
             connection,
             lease.job.id,
@@ -110,19 +126,14 @@ def wait(database: Database, lease: Lease, delay: timedelta, error: ErrorRecord,
 def quarantine(database: Database, lease: Lease, error: ErrorRecord, seen: Sequence[Seen] = ()) -> None:
     """Set the job aside with its lock kept, until an operator decides."""
     with database.write() as connection:
-        hold(connection, lease)
-        record_seen(connection, lease, seen)
+        row = hold(connection, lease)
+        record_seen(connection, lease, seen, waited=row.waits > 0)
         connection.execute(
             update(jobs)
             .where(jobs.c.id == lease.job.id, jobs.c.epoch == lease.epoch)
             .values(state=JobState.QUARANTINED, owner=None, error=error.as_json())
         )
-        _run_is(connection, lease.job, JobState.QUARANTINED)
         record_event(connection, lease.job.id, lease.job.run, EventType.QUARANTINED, data={"error": error.as_json()})
-
-
-def _run_is(connection: Connection, job: JobRecord, state: JobState) -> None:
-    connection.execute(update(runs).where(runs.c.job == job.id, runs.c.number == job.run).values(state=state))
 
 
 @dataclass(frozen=True)

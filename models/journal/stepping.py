@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from models.engine import Database, now_in_database
 from models.journal.claiming import Lease
 from models.journal.events import record_event
-from models.reading import devices_of, steps_of
+from models.reading import steps_of
 from models.records import (
     Change,
-    Device,
     DeviceAdded,
     DeviceRemoved,
     ErrorRecord,
@@ -58,22 +57,91 @@ class Advanced:
     """What the run may do next: with ``cancelled`` nothing was intended, because a cancel was asked for."""
 
     cancelled: bool
-    attempt: int
-    devices: tuple[Device, ...]
+    attempt: int = 0
+
+
+# Statements of the hot path are built once: building one costs more than SQLite takes to run it.
+_HOLD = (
+    select(jobs)
+    .where(
+        jobs.c.id == bindparam("held"),
+        jobs.c.epoch == bindparam("mine"),
+        jobs.c.owner == bindparam("worker"),
+        jobs.c.state == JobState.RUNNING,
+    )
+    .with_for_update()
+)
+_HOLD_INSTANCE = select(instances.c.id).where(instances.c.id == bindparam("of")).with_for_update()
+_OWN_JOB = (jobs.c.id == bindparam("held"), jobs.c.epoch == bindparam("mine"))
+_RESET_WAITS = update(jobs).where(*_OWN_JOB).values(waits=0)
+_PASS_RETURN = update(jobs).where(*_OWN_JOB).values(past_return=True)
+_OWN_STEP = (
+    steps.c.job == bindparam("held"),
+    steps.c.run == bindparam("of_run"),
+    steps.c.direction == bindparam("way"),
+    steps.c.position == bindparam("at"),
+    steps.c.epoch == bindparam("mine"),
+)
+_STEP_ENDED = (
+    update(steps)
+    .where(*_OWN_STEP)
+    .values(state=bindparam("new_state"), host=bindparam("on_host"), error=None, ended_at=now_in_database())
+)
+_STEP_ERRED = (
+    update(steps)
+    .where(*_OWN_STEP)
+    .values(state=StepState.INTENDED, host=bindparam("on_host"), error=bindparam("new_error"))
+)
+_STEP_INTENDED = (
+    update(steps)
+    .where(*_OWN_STEP)
+    .values(
+        state=StepState.INTENDED,
+        host=bindparam("on_host"),
+        intent=bindparam("new_intent"),
+        attempts=steps.c.attempts + 1,
+        started_at=now_in_database(),
+        ended_at=None,
+    )
+    .returning(steps.c.attempts)
+)
+_OWN_ATTEMPTS = (
+    step_attempts.c.job == bindparam("held"),
+    step_attempts.c.run == bindparam("of_run"),
+    step_attempts.c.direction == bindparam("way"),
+    step_attempts.c.position == bindparam("at"),
+)
+_ATTEMPT_BEGUN = insert(step_attempts).values(started_at=now_in_database())
+_ATTEMPT_MADE = (
+    update(step_attempts)
+    .where(*_OWN_ATTEMPTS, step_attempts.c.outcome == AttemptOutcome.STARTED)
+    .values(outcome=AttemptOutcome.MADE, ended_at=now_in_database())
+)
+_ATTEMPT_ERRED = (
+    update(step_attempts)
+    .where(*_OWN_ATTEMPTS, step_attempts.c.number == bindparam("attempt"))
+    .values(outcome=AttemptOutcome.ERROR, ended_at=now_in_database(), error=bindparam("new_error"))
+)
+_INSTANCE_IS = (
+    update(instances)
+    .where(instances.c.id == bindparam("of"), instances.c.epoch == bindparam("mine"))
+    .values(state=bindparam("new_state"), updated_at=now_in_database())
+)
+_SAME_DEVICE = (
+    devices.c.instance == bindparam("of"),
+    devices.c.kind == bindparam("of_kind"),
+    devices.c.key == bindparam("under"),
+)
+_DEVICE_GONE = delete(devices).where(*_SAME_DEVICE)
 
 
 def hold(connection: Connection, lease: Lease) -> Any:  # noqa: ANN401  # a row of jobs
-    """The job's row, locked until the transaction ends, if the lease still counts; else OvertakenError."""
-    row = connection.execute(
-        select(jobs)
-        .where(
-            jobs.c.id == lease.job.id,
-            jobs.c.epoch == lease.epoch,
-            jobs.c.owner == lease.worker,
-            jobs.c.state == JobState.RUNNING,
-        )
-        .with_for_update()
-    ).one_or_none()
+    """The job's row, locked until the transaction ends, if the lease still counts; else OvertakenError.
+
+    The instance's row is locked before it, as a claim does.
+    """
+    connection.execute(_HOLD_INSTANCE, {"of": lease.job.instance})
+    row = connection.execute(_HOLD, _held(lease) | {"worker": lease.worker}).one_or_none()
     if row is None:
         raise OvertakenError(f"job {lease.job.id}: epoch {lease.epoch} has passed")
     return row
@@ -83,35 +151,34 @@ def advance(database: Database, lease: Lease, seen: Sequence[Seen], intend: Inte
     """Journal what was seen, and what is intended next, in one commit."""
     with database.write() as connection:
         row = hold(connection, lease)
-        record_seen(connection, lease, seen)
+        record_seen(connection, lease, seen, waited=row.waits > 0)
         if intend is None:
-            return Advanced(cancelled=False, attempt=0, devices=devices_of(connection, lease.job.instance))
+            return Advanced(cancelled=False)
         undoing = intend.direction is Direction.UNDO
         if row.cancel_requested_at is not None and not row.past_return and not undoing:
-            return Advanced(cancelled=True, attempt=0, devices=())
+            return Advanced(cancelled=True)
         attempt = _record_intent(connection, lease, intend)
         if intend.passes_return and not row.past_return:
-            connection.execute(_fenced(lease).values(past_return=True))
-        return Advanced(cancelled=False, attempt=attempt, devices=devices_of(connection, lease.job.instance))
+            connection.execute(_PASS_RETURN, _held(lease))
+        return Advanced(cancelled=False, attempt=attempt)
 
 
-def record_seen(connection: Connection, lease: Lease, seen: Sequence[Seen]) -> None:
+def record_seen(connection: Connection, lease: Lease, seen: Sequence[Seen], *, waited: bool) -> None:
     """Write the rows of steps whose outcome is known, with what the inventory learns from each."""
     for fact in seen:
-        _write_step(connection, lease, fact.direction, fact.position, state=fact.state, error=None, ended=True)
+        about = _of_step(lease, fact.direction, fact.position)
+        _expect_one(
+            connection.execute(_STEP_ENDED, about | {"new_state": fact.state, "on_host": lease.host}).rowcount,
+            lease,
+            fact.position,
+        )
         if fact.state is StepState.DONE:
-            connection.execute(
-                update(step_attempts)
-                .where(
-                    *_attempts_of(lease, fact.direction, fact.position),
-                    step_attempts.c.outcome == AttemptOutcome.STARTED,
-                )
-                .values(outcome=AttemptOutcome.MADE, ended_at=now_in_database())
-            )
+            connection.execute(_ATTEMPT_MADE, _without_epoch(about))
         for change in fact.changes:
             _apply(connection, lease, change)
-    if seen:
-        connection.execute(_fenced(lease).values(waits=0))
+    known = {(step.direction, step.position): step.state for step in lease.steps}
+    if waited and any(known.get((fact.direction, fact.position)) is not fact.state for fact in seen):
+        connection.execute(_RESET_WAITS, _held(lease))  # seeing again what was seen before is not getting on
 
 
 def attempt_failed(  # noqa: PLR0913, PLR0917  # what the row is about
@@ -120,12 +187,10 @@ def attempt_failed(  # noqa: PLR0913, PLR0917  # what the row is about
     """Journal that an attempt at a step ended in an error; the step stays intended."""
     with database.write() as connection:
         hold(connection, lease)
-        _write_step(connection, lease, direction, position, state=StepState.INTENDED, error=error, ended=False)
-        connection.execute(
-            update(step_attempts)
-            .where(*_attempts_of(lease, direction, position), step_attempts.c.number == attempt)
-            .values(outcome=AttemptOutcome.ERROR, ended_at=now_in_database(), error=error.as_json())
-        )
+        about = _of_step(lease, direction, position)
+        said = {"new_error": error.as_json()}
+        _expect_one(connection.execute(_STEP_ERRED, about | said | {"on_host": lease.host}).rowcount, lease, position)
+        connection.execute(_ATTEMPT_ERRED, _without_epoch(about) | said | {"attempt": attempt})
 
 
 def begin_undo(
@@ -133,8 +198,8 @@ def begin_undo(
 ) -> tuple[StepRecord, ...]:
     """Turn the run round: give every step with an intent of this run a row to be undone in; the run's steps now."""
     with database.write() as connection:
-        hold(connection, lease)
-        record_seen(connection, lease, seen)
+        row = hold(connection, lease)
+        record_seen(connection, lease, seen, waited=row.waits > 0)
         intended = connection.execute(
             select(steps.c.position, steps.c.name).where(
                 steps.c.job == lease.job.id,
@@ -162,7 +227,9 @@ def begin_undo(
                 ],
             )
         connection.execute(
-            _fenced(lease).values(verdict=verdict, error=None if error is None else error.as_json(), waits=0)
+            update(jobs)
+            .where(jobs.c.id == lease.job.id, jobs.c.epoch == lease.epoch)
+            .values(verdict=verdict, error=None if error is None else error.as_json(), waits=0)
         )
         record_event(
             connection,
@@ -174,102 +241,60 @@ def begin_undo(
         return steps_of(connection, lease.job.id, lease.job.run)
 
 
-def _fenced(lease: Lease) -> Any:  # noqa: ANN401  # an update of the job's row
-    return update(jobs).where(jobs.c.id == lease.job.id, jobs.c.epoch == lease.epoch)
+def _held(lease: Lease) -> dict[str, Any]:
+    return {"held": lease.job.id, "mine": lease.epoch}
 
 
-def _attempts_of(lease: Lease, direction: Direction, position: int) -> tuple[Any, ...]:
-    return (
-        step_attempts.c.job == lease.job.id,
-        step_attempts.c.run == lease.job.run,
-        step_attempts.c.direction == direction,
-        step_attempts.c.position == position,
-    )
+def _of_step(lease: Lease, direction: Direction, position: int) -> dict[str, Any]:
+    return _held(lease) | {"of_run": lease.job.run, "way": direction, "at": position}
 
 
-def _step_rows(lease: Lease, direction: Direction, position: int) -> tuple[Any, ...]:
-    return (
-        steps.c.job == lease.job.id,
-        steps.c.run == lease.job.run,
-        steps.c.direction == direction,
-        steps.c.position == position,
-        steps.c.epoch == lease.epoch,
-    )
+def _without_epoch(about: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in about.items() if name != "mine"}
 
 
-def _write_step(  # noqa: PLR0913  # the columns of one row
-    connection: Connection,
-    lease: Lease,
-    direction: Direction,
-    position: int,
-    *,
-    state: StepState,
-    error: ErrorRecord | None,
-    ended: bool,
-) -> None:
-    values: dict[str, Any] = {
-        "state": state,
-        "host": lease.host,
-        "error": None if error is None else error.as_json(),
-    }
-    if ended:
-        values["ended_at"] = now_in_database()
-    written = connection.execute(update(steps).where(*_step_rows(lease, direction, position)).values(**values))
-    if written.rowcount != 1:
+def _expect_one(written: int, lease: Lease, position: int) -> None:
+    if written != 1:
         raise OvertakenError(f"job {lease.job.id}: step {position} is no longer of epoch {lease.epoch}")
 
 
 def _record_intent(connection: Connection, lease: Lease, intend: Intend) -> int:
-    written = connection.execute(
-        update(steps)
-        .where(*_step_rows(lease, intend.direction, intend.position))
-        .values(
-            state=StepState.INTENDED,
-            host=lease.host,
-            intent=dict(intend.intent),
-            attempts=steps.c.attempts + 1,
-            started_at=now_in_database(),
-            ended_at=None,
-        )
-        .returning(steps.c.attempts)
-    ).one_or_none()
-    if written is None:
-        raise OvertakenError(f"job {lease.job.id}: step {intend.position} is no longer of epoch {lease.epoch}")
-    attempt: int = written.attempts
+    about = _of_step(lease, intend.direction, intend.position)
+    new = {"on_host": lease.host, "new_intent": dict(intend.intent)}
+    written = connection.execute(_STEP_INTENDED, about | new).one_or_none()
+    _expect_one(0 if written is None else 1, lease, intend.position)
+    attempt: int = written.attempts if written is not None else 0
     connection.execute(
-        insert(step_attempts).values(
-            job=lease.job.id,
-            run=lease.job.run,
-            direction=intend.direction,
-            position=intend.position,
-            number=attempt,
-            epoch=lease.epoch,
-            worker=lease.worker,
-            outcome=AttemptOutcome.STARTED,
-            started_at=now_in_database(),
-        )
+        _ATTEMPT_BEGUN,
+        {
+            "job": lease.job.id,
+            "run": lease.job.run,
+            "direction": intend.direction,
+            "position": intend.position,
+            "number": attempt,
+            "epoch": lease.epoch,
+            "worker": lease.worker,
+            "outcome": AttemptOutcome.STARTED,
+        },
     )
     return attempt
 
 
 def _apply(connection: Connection, lease: Lease, change: Change) -> None:
-    instance = lease.job.instance
+    of = {"of": lease.job.instance}
     match change:
         case DeviceAdded(device):
-            mine = (devices.c.instance == instance, devices.c.kind == device.kind, devices.c.key == device.key)
-            connection.execute(delete(devices).where(*mine))
+            connection.execute(_DEVICE_GONE, of | {"of_kind": device.kind, "under": device.key})
             connection.execute(
-                insert(devices).values(
-                    instance=instance, kind=device.kind, key=device.key, details=dict(device.details)
-                )
+                insert(devices),
+                {
+                    "instance": lease.job.instance,
+                    "kind": device.kind,
+                    "key": device.key,
+                    "details": dict(device.details),
+                },
             )
         case DeviceRemoved(kind, key):
-            connection.execute(
-                delete(devices).where(devices.c.instance == instance, devices.c.kind == kind, devices.c.key == key)
-            )
+            connection.execute(_DEVICE_GONE, of | {"of_kind": kind, "under": key})
         case InstanceIs(state):
-            connection.execute(
-                update(instances)
-                .where(instances.c.id == instance, instances.c.epoch == lease.epoch)
-                .values(state=state, updated_at=now_in_database())
-            )
+            connection.execute(_INSTANCE_IS, of | {"mine": lease.epoch, "new_state": state})

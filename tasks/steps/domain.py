@@ -73,10 +73,9 @@ class DomainDefined:
         )
 
     def undo(self, work: Work[SpawnRequest], host: Host) -> None:
-        """Kills what runs of it and removes the definition, with what defining it made."""
+        """Kills what runs of it and removes the definition, with the console log that defining it made."""
         host.domains.kill(work.instance)
         host.domains.undefine(work.instance)
-        host.disks.remove_folder(work.instance)
 
     def changes(self, work: Work[SpawnRequest]) -> tuple[Change, ...]:
         """Building until it runs."""
@@ -102,6 +101,8 @@ class DomainRunning:
             return stranger
         if domain.state is DomainState.SHUTTING_DOWN:
             return InProgress(f"domain {work.instance} is shutting down")
+        if domain.state is DomainState.STARTING:
+            return InProgress(f"domain {work.instance} is still being started")
         return There() if domain.active else Absent()
 
     def do(self, work: Work[SpawnRequest], host: Host) -> None:

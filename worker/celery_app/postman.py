@@ -73,12 +73,12 @@ class Postman(threading.Thread):
         self._host = host
         self._worker_name = worker_name
         self._rings = rings
-        self._errands: queue.SimpleQueue[JobRecord | str | None] = queue.SimpleQueue()
+        self._errands: queue.SimpleQueue[tuple[JobRecord, bool] | str | None] = queue.SimpleQueue()
         self._events: Any = None
 
-    def claimed(self, job: JobRecord) -> None:
-        """The claim writes STARTED."""
-        self._errands.put(job)
+    def claimed(self, job: JobRecord, *, rung: bool) -> None:
+        """The claim writes STARTED; of a job that no message brought, Celery's watchers are told as well."""
+        self._errands.put((job, rung))
 
     def left_in_outbox(self, job_id: str) -> None:
         """Look for the job's letters now."""
@@ -100,8 +100,8 @@ class Postman(threading.Thread):
                 continue
             if errand is None:
                 return
-            if isinstance(errand, JobRecord):
-                self._patiently(self._say_started, errand)
+            if isinstance(errand, tuple):
+                self._patiently(self._say_started, *errand)
             else:
                 self._patiently(self._deliver_for, errand)
 
@@ -140,8 +140,10 @@ class Postman(threading.Thread):
 
     # --- what Celery's state, results and callbacks are made of
 
-    def _say_started(self, job: JobRecord) -> None:
+    def _say_started(self, job: JobRecord, rung: bool) -> None:  # noqa: FBT001  # an errand's arguments
         self._app.backend.store_result(job.id, {"hostname": self._worker_name, "host": job.host}, states.STARTED)
+        if rung:
+            return
         self._send_event(
             "task-received", job, name=task_name(job.operation), args="()", kwargs=repr(_payload(job)), retries=0
         )

@@ -68,7 +68,7 @@ class JobTaker(Protocol):
     """Who runs a job that was rung for, if it can be claimed now."""
 
     def take_rung(self, job: JobRecord) -> None:
-        """Claim and carry out the job, and what waits for its slot afterwards; or return at once."""
+        """Claim and carry out the job, and what waits for its slot afterwards; or return at once. Raises nothing."""
         ...
 
 
@@ -116,11 +116,7 @@ class Rings:
             raise Ignore from None
         message.acknowledge()
         if accepted is not None:
-            try:
-                self._taker.take_rung(accepted.job)
-            except Exception:
-                # Celery must not write this as the job's state: the job is recorded, and the sweeper takes it.
-                log.exception("a defect, job let go: job=%s", job_id)
+            self._taker.take_rung(accepted.job)
         raise Ignore
 
     def _record(self, task: Any, payload: Mapping[str, object]) -> Accepted | None:  # noqa: ANN401

@@ -2,13 +2,13 @@
 
 import time
 from datetime import datetime
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
-from typing_extensions import Self
 
 from models import reading
 from models.engine import Database

@@ -98,7 +98,8 @@ class LibvirtDomains:
                 return
             with self._connections.events.watching(instance) as wakeups:
                 refusal = self._attempt(instance, ConnectionClass.DESTROY, Call.KILL, methodcaller("destroy"))
-                self._wait_ended(instance, alive, wakeups)
+                if not _is_active(self._wait_ended(instance, alive, wakeups)):
+                    return
         if _is_active(self._look(instance)):
             message = f"the domain {instance} is still active after {KILL_ROUNDS} kills; somebody may be starting it"
             raise HostError(ErrorClass.TRANSIENT, message) from refusal
@@ -116,14 +117,14 @@ class LibvirtDomains:
                 raise refusal or HostError(ErrorClass.TRANSIENT, message)
         self._folders.remove_console_log(instance)
 
-    def _wait_ended(self, instance: UUID, alive: Sighting, wakeups: Wakeups) -> None:
-        """Return when that run of the domain has ended, or has had its time to."""
+    def _wait_ended(self, instance: UUID, alive: Sighting, wakeups: Wakeups) -> Sighting | None:
+        """What is seen when that run of the domain has ended, or has had its time to."""
         end = time.monotonic() + END_OF_PROCESS_S
         while True:  # until the deadline, which each round compares
             now = self._look(instance)
             left = end - time.monotonic()
             if now is None or not alive.same_run(now) or left <= 0:
-                return
+                return now
             wakeups.wait(min(left, LOOK_AGAIN_S))
 
     def _undefine(self, instance: UUID) -> HostError | None:

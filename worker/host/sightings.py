@@ -56,14 +56,13 @@ def sighting_of(connection: libvirt.virConnect, instance: UUID) -> Sighting | No
     try:
         domain = connection.lookupByUUID(instance.bytes)
         state, reason = domain.state()
-        active, persistent = bool(domain.isActive()), bool(domain.isPersistent())
-        metadata = _metadata(domain)
-        run = domain.ID() if active else -1
+        persistent, metadata = bool(domain.isPersistent()), _metadata(domain)
+        run = domain.ID()  # as the look-up found it: -1 when inactive
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
         raise
-    seen, why = _state(state, reason, active=active)
+    seen, why = _state(state, reason, active=run >= 0)
     return Sighting(Domain(seen, persistent, identity_in(metadata), why), run if run >= 0 else None)
 
 
@@ -73,7 +72,9 @@ def _state(state: int, reason: int, *, active: bool) -> tuple[DomainState, str]:
     ended = seen in {DomainState.SHUT_OFF, DomainState.CRASHED}
     if active and ended:
         # A process that libvirt is still making shows as shut off; one kept after a crash shows as crashed.
-        return DomainState.PAUSED, "crashed" if seen is DomainState.CRASHED else "starting up"
+        return (DomainState.PAUSED, "crashed") if seen is DomainState.CRASHED else (DomainState.STARTING, "starting up")
+    if state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_STARTING_UP:
+        return DomainState.STARTING, why
     if not active and not ended:
         return DomainState.SHUT_OFF, "unknown"  # it ended between the two questions
     return seen, why

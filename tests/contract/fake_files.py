@@ -1,0 +1,162 @@
+"""The files of the fake host: images as a test put them, disks as the port made them."""
+
+import re
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from models.states import ErrorClass
+from tasks.host import Disk, HostError, Image
+from tests.contract.faults import Room, Script, port
+
+STATE = "/fake/instances"
+IMAGE_ROOT = "/fake/images"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_FILE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.(?P<format>qcow2|raw)")
+
+
+@dataclass
+class Files:
+    """What is in an instance's folder."""
+
+    disks: dict[str, Disk] = field(default_factory=dict)
+    halves: set[str] = field(default_factory=set)
+    console_log: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is."""
+        return not (self.disks or self.halves or self.console_log)
+
+
+@dataclass(frozen=True)
+class FakeImage:
+    """A file on the fake host, as it really is. ``refers_to`` is another file that it would be read together with."""
+
+    format: str
+    virtual_size_bytes: int
+    refers_to: str | None = None
+
+
+class FakeImages(Room):
+    """The port's `Images`; ``files`` are those below the image root, and ``outside`` those elsewhere."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script)
+        self.files: dict[str, FakeImage] = {}
+        self.outside: dict[str, FakeImage] = {}
+
+    @port("images.inspect")
+    def inspect(self, path: str, declared_format: str) -> Image:
+        """The image as put."""
+        image = self._file(path)
+        if image.format != declared_format:
+            raise HostError(ErrorClass.PERMANENT, f"{path} is declared {declared_format}, but it is {image.format}")
+        if image.refers_to:
+            raise HostError(ErrorClass.PERMANENT, f"{path} refers to another file")
+        return Image(path, image.format, image.virtual_size_bytes)
+
+    @port("images.require_file")
+    def require_file(self, path: str) -> None:
+        """Whether it was put."""
+        self._file(path)
+
+    def put(self, name: str, image: FakeImage) -> str:
+        """Put a file below the image root; its path."""
+        self.files[path := f"{IMAGE_ROOT}/{name}"] = image
+        return path
+
+    def _file(self, path: str) -> FakeImage:
+        if path in self.outside:
+            raise HostError(ErrorClass.PERMANENT, f"{path} does not lie below an image root")
+        if path not in self.files:
+            raise HostError(ErrorClass.PERMANENT, f"{path} is not a readable file")
+        return self.files[path]
+
+
+class FakeDisks(Room):
+    """The port's `Disks`."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script)
+        self.folders: dict[UUID, Files] = {}
+        self.aside: set[UUID] = set()
+
+    @port("disks.path_for")
+    def path_for(self, instance: UUID, name: str, disk_format: str) -> str:
+        """A path that is never opened."""
+        if not _NAME.fullmatch(name) or disk_format not in {"qcow2", "raw"}:
+            raise HostError(ErrorClass.PERMANENT, f"a disk cannot be named {name!r} with the format {disk_format!r}")
+        return f"{STATE}/{instance}/{name}.{disk_format}"
+
+    @port("disks.find")
+    def find(self, instance: UUID, path: str) -> Disk | None:
+        """The disk as made."""
+        self._format(instance, path)
+        with self.script.changed:
+            files = self.folders.get(instance)
+            return files.disks.get(path) if files else None
+
+    @port("disks.create")
+    def create(self, instance: UUID, path: str, *, size_bytes: int, backing: Image | None, epoch: int) -> None:
+        """Note it; half-way, there is only its half."""
+        size = max(size_bytes, backing.virtual_size_bytes if backing else 0)
+        if self._format(instance, path) != "qcow2" or size <= 0:
+            raise HostError(ErrorClass.PERMANENT, f"the disk {path} of {size} bytes cannot be made")
+        with self.script.changed:
+            files = self.make_folder(instance)
+            if path in files.disks:
+                raise HostError(ErrorClass.CONFLICT, f"{path} exists already")
+            files.halves = {half for half in files.halves if not half.startswith(f"{path}.")}
+            files.halves.add(f"{path}.{epoch}.part")
+            self.script.trip("disks.create", after=False, halfway=True)
+            files.halves.discard(f"{path}.{epoch}.part")
+            files.disks[path] = Disk(path, "qcow2", size, backing.path if backing else None)
+            self.script.did("disks.create", instance)
+
+    @port("disks.remove")
+    def remove(self, instance: UUID, path: str) -> None:
+        """Forget it and its halves."""
+        self._format(instance, path)
+        with self.script.changed:
+            files = self.folders.get(instance)
+            if files is None:
+                return
+            halves = {half for half in files.halves if half.startswith(f"{path}.")}
+            files.halves -= halves
+            if files.disks.pop(path, None) or halves:
+                self.script.did("disks.remove", instance)
+            self.drop_folder_if_empty(instance)
+
+    @port("disks.folder_exists")
+    def folder_exists(self, instance: UUID) -> bool:
+        """Whether anything is left."""
+        with self.script.changed:
+            return instance in self.folders or instance in self.aside
+
+    @port("disks.remove_folder")
+    def remove_folder(self, instance: UUID) -> None:
+        """Forget everything; half-way, it is set aside."""
+        with self.script.changed:
+            if instance not in self.folders and instance not in self.aside:
+                return
+            self.folders.pop(instance, None)
+            self.aside.add(instance)
+            self.script.trip("disks.remove_folder", after=False, halfway=True)
+            self.aside.discard(instance)
+            self.script.did("disks.remove_folder", instance)
+
+    def make_folder(self, instance: UUID) -> Files:
+        """The instance's folder."""
+        return self.folders.setdefault(instance, Files())
+
+    def drop_folder_if_empty(self, instance: UUID) -> None:
+        """The folder goes with the last file in it."""
+        if self.folders[instance].empty:
+            del self.folders[instance]
+
+    def _format(self, instance: UUID, path: str) -> str:
+        folder, _, name = path.rpartition("/")
+        match = _FILE.fullmatch(name)
+        if folder != f"{STATE}/{instance}" or match is None:
+            raise HostError(ErrorClass.PERMANENT, f"{path!r} is not the path of a disk of the instance {instance}")
+        return match["format"]

@@ -1,0 +1,246 @@
+"""The port's `Disks`, `Images` and `EarlierWork`: the same promises on every host."""
+
+from collections.abc import Callable
+from functools import partial
+from uuid import UUID, uuid4
+
+import pytest
+
+from models.states import ErrorClass
+from tasks.host import Disk, Guest, GuestDisk, HostError, Identity
+from tests.contract.bench import Bench
+
+MIB = 1024**2
+SOON_S = 10.0
+
+
+def create(bench: Bench, instance: UUID, name: str = "root", size_bytes: int = MIB, epoch: int = 1) -> str:
+    """Make an empty disk; its path."""
+    path = bench.host.disks.path_for(instance, name, "qcow2")
+    bench.host.disks.create(instance, path, size_bytes=size_bytes, backing=None, epoch=epoch)
+    return path
+
+
+def refusal(call: Callable[[], object]) -> HostError:
+    """The error that the call raises."""
+    with pytest.raises(HostError) as caught:
+        call()
+    return caught.value
+
+
+# --- disks
+
+
+def test_naming_a_path_makes_nothing(bench: Bench, instance: UUID) -> None:
+    """The name is fixed before anything is made."""
+    path = bench.host.disks.path_for(instance, "root", "qcow2")
+    assert path == bench.host.disks.path_for(instance, "root", "qcow2")
+    assert str(instance) in path
+    assert not bench.host.disks.folder_exists(instance)
+
+
+def test_paths_differ_by_instance_name_and_format(bench: Bench, instance: UUID) -> None:
+    """No two disks share a file."""
+    paths = {
+        bench.host.disks.path_for(each, name, disk_format)
+        for each in (instance, uuid4())
+        for name in ("root", "data")
+        for disk_format in ("qcow2", "raw")
+    }
+    assert len(paths) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "disk_format"),
+    [("../root", "qcow2"), ("", "qcow2"), ("a/b", "raw"), ("Root", "raw"), ("root", "vmdk"), ("root\n", "raw")],
+)
+def test_a_disk_that_cannot_be_named_is_refused(bench: Bench, instance: UUID, name: str, disk_format: str) -> None:
+    """A name is never a way out of the folder."""
+    assert refusal(lambda: bench.host.disks.path_for(instance, name, disk_format)).error_class is ErrorClass.PERMANENT
+
+
+def test_a_disk_that_was_not_made_is_absent(bench: Bench, instance: UUID) -> None:
+    """With and without a folder."""
+    path = bench.host.disks.path_for(instance, "root", "qcow2")
+    assert bench.host.disks.find(instance, path) is None
+    create(bench, instance, "data")
+    assert bench.host.disks.find(instance, path) is None
+
+
+def test_an_empty_disk_has_the_size_that_was_asked_for(bench: Bench, instance: UUID) -> None:
+    """It is read from the disk itself."""
+    path = create(bench, instance, size_bytes=3 * MIB)
+    assert bench.host.disks.find(instance, path) == Disk(path, "qcow2", 3 * MIB, None)
+
+
+@pytest.mark.parametrize(("size_bytes", "expected"), [(0, 2 * MIB), (MIB, 2 * MIB), (5 * MIB, 5 * MIB)])
+@pytest.mark.parametrize("image_format", ["qcow2", "raw"])
+def test_an_overlay_is_at_least_as_large_as_its_image(
+    bench: Bench, instance: UUID, image_format: str, size_bytes: int, expected: int
+) -> None:
+    """It names its image, and never truncates it."""
+    image = bench.host.images.inspect(bench.image(f"{instance}.img", image_format, 2 * MIB), image_format)
+    path = bench.host.disks.path_for(instance, "root", "qcow2")
+    bench.host.disks.create(instance, path, size_bytes=size_bytes, backing=image, epoch=1)
+    assert bench.host.disks.find(instance, path) == Disk(path, "qcow2", expected, image.path)
+
+
+def test_a_disk_that_is_there_is_never_written(bench: Bench, instance: UUID) -> None:
+    """Creating it again is a conflict, in any epoch."""
+    path = create(bench, instance, size_bytes=MIB)
+    error = refusal(lambda: create(bench, instance, size_bytes=2 * MIB, epoch=2))
+    assert error.error_class is ErrorClass.CONFLICT
+    found = bench.host.disks.find(instance, path)
+    assert found is not None
+    assert found.virtual_size_bytes == MIB
+
+
+def test_a_disk_of_no_size_is_refused(bench: Bench, instance: UUID) -> None:
+    """Nothing is made of it."""
+    assert refusal(lambda: create(bench, instance, size_bytes=0)).error_class is ErrorClass.PERMANENT
+    assert not bench.host.disks.folder_exists(instance)
+
+
+def test_only_paths_of_the_instance_are_served(bench: Bench, instance: UUID) -> None:
+    """Another's disk, a path out of the folder, a file that is no disk."""
+    disks, mine = bench.host.disks, create(bench, instance)
+    folder = mine.rpartition("/")[0]
+    for path in (
+        disks.path_for(uuid4(), "root", "qcow2"),
+        f"{folder}/../x/root.qcow2",
+        f"{folder}/console.log",
+        f"{folder}/root.qcow2.1.part",
+        "root.qcow2",
+        "",
+    ):
+        for call in (
+            partial(disks.find, instance, path),
+            partial(disks.remove, instance, path),
+            partial(disks.create, instance, path, size_bytes=MIB, backing=None, epoch=1),
+        ):
+            assert refusal(call).error_class is ErrorClass.PERMANENT
+    assert disks.find(instance, mine) is not None
+
+
+def test_a_removed_disk_is_absent_and_others_stay(bench: Bench, instance: UUID) -> None:
+    """One disk is one file."""
+    root, data = create(bench, instance, "root"), create(bench, instance, "data")
+    bench.host.disks.remove(instance, root)
+    assert bench.host.disks.find(instance, root) is None
+    assert bench.host.disks.find(instance, data) is not None
+
+
+def test_removing_the_last_disk_leaves_nothing(bench: Bench, instance: UUID) -> None:
+    """What making it made goes with it."""
+    bench.host.disks.remove(instance, create(bench, instance))
+    assert not bench.host.disks.folder_exists(instance)
+
+
+def test_removing_an_absent_disk_is_no_error(bench: Bench, instance: UUID) -> None:
+    """With and without a folder."""
+    path = bench.host.disks.path_for(instance, "root", "qcow2")
+    bench.host.disks.remove(instance, path)
+    create(bench, instance, "data")
+    bench.host.disks.remove(instance, path)
+
+
+def test_a_removed_folder_takes_everything(bench: Bench, instance: UUID) -> None:
+    """Disks, console log, and whatever else."""
+    root = create(bench, instance)
+    bench.host.domains.define(Guest(Identity(instance, "job-1"), "guest", memory_mib=32, vcpus=1))
+    assert bench.host.disks.folder_exists(instance)
+    bench.host.disks.remove_folder(instance)
+    assert not bench.host.disks.folder_exists(instance)
+    assert bench.host.disks.find(instance, root) is None
+    bench.host.domains.undefine(instance)
+
+
+def test_removing_an_absent_folder_is_no_error(bench: Bench, instance: UUID) -> None:
+    """A replay removes what is gone."""
+    bench.host.disks.remove_folder(instance)
+    assert not bench.host.disks.folder_exists(instance)
+
+
+def test_a_disk_can_be_made_again_after_it_was_removed(bench: Bench, instance: UUID) -> None:
+    """An undone job leaves nothing that a later one trips over."""
+    path = create(bench, instance)
+    bench.host.disks.remove_folder(instance)
+    assert create(bench, instance, epoch=2) == path
+    assert bench.host.disks.find(instance, path) is not None
+
+
+# --- images
+
+
+@pytest.mark.parametrize("image_format", ["qcow2", "raw"])
+def test_an_image_is_described_as_it_is(bench: Bench, instance: UUID, image_format: str) -> None:
+    """Path, format and size, as inspected."""
+    path = bench.image(f"{instance}.img", image_format, 2 * MIB)
+    image = bench.host.images.inspect(path, image_format)
+    assert (image.path, image.format, image.virtual_size_bytes) == (path, image_format, 2 * MIB)
+
+
+@pytest.mark.parametrize(("real", "declared"), [("qcow2", "raw"), ("raw", "qcow2"), ("qcow2", "vmdk")])
+def test_an_image_of_another_format_is_refused(bench: Bench, instance: UUID, real: str, declared: str) -> None:
+    """A guest could have written any header into a raw disk."""
+    path = bench.image(f"{instance}.img", real, MIB)
+    error = refusal(lambda: bench.host.images.inspect(path, declared))
+    assert error.error_class is ErrorClass.PERMANENT
+    assert path in str(error)
+
+
+def test_an_image_that_refers_to_another_file_is_refused(bench: Bench, instance: UUID) -> None:
+    """It could show the guest any file of the host."""
+    for path in (bench.image_with_backing(f"{instance}.a"), bench.image_with_data_file(f"{instance}.b")):
+        error = refusal(partial(bench.host.images.inspect, path, "qcow2"))
+        assert error.error_class is ErrorClass.PERMANENT
+        assert path in str(error)
+
+
+def test_a_missing_image_is_refused(bench: Bench, instance: UUID) -> None:
+    """Inspected or only required."""
+    path = bench.image(f"{instance}.img", "raw", MIB) + ".missing"
+    for call in (lambda: bench.host.images.inspect(path, "raw"), lambda: bench.host.images.require_file(path)):
+        error = refusal(call)
+        assert error.error_class is ErrorClass.PERMANENT
+        assert path in str(error)
+
+
+def test_a_file_outside_the_image_roots_is_refused(bench: Bench, instance: UUID) -> None:
+    """Inspected or only required."""
+    path = bench.image_outside(f"{instance}.img")
+    for call in (lambda: bench.host.images.inspect(path, "raw"), lambda: bench.host.images.require_file(path)):
+        error = refusal(call)
+        assert error.error_class is ErrorClass.PERMANENT
+        assert path in str(error)
+
+
+def test_a_required_file_may_be_of_any_format(bench: Bench, instance: UUID) -> None:
+    """A kernel is no image."""
+    bench.host.images.require_file(bench.image(f"{instance}.img", "raw", MIB))
+
+
+# --- earlier work, and everything together
+
+
+def test_nothing_is_going_on_where_nobody_works(bench: Bench, instance: UUID) -> None:
+    """Nobody is waited for."""
+    assert bench.host.earlier_work.going_on(instance, "job-1") == ()
+    bench.host.earlier_work.wait_ended(instance, "job-1", SOON_S)
+
+
+def test_a_guest_made_and_removed_leaves_nothing(bench: Bench, instance: UUID) -> None:
+    """The calls of a spawn and of a destroy, in their order."""
+    host = bench.host
+    image = host.images.inspect(bench.image(f"{instance}.img", "qcow2", MIB), "qcow2")
+    path = host.disks.path_for(instance, "root", "qcow2")
+    host.disks.create(instance, path, size_bytes=0, backing=image, epoch=1)
+    disk = GuestDisk(path, "qcow2", "vda", "ua-root", "root")
+    host.domains.define(Guest(Identity(instance, "job-1"), "guest", memory_mib=32, vcpus=1, disks=(disk,)))
+    host.domains.start(instance)
+    host.domains.wait_running(instance, SOON_S)
+    host.domains.kill(instance)
+    host.domains.undefine(instance)
+    host.disks.remove_folder(instance)
+    assert host.domains.find(instance) is None
+    assert not host.disks.folder_exists(instance)

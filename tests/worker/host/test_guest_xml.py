@@ -1,0 +1,117 @@
+"""Domain XML, whole documents compared, and accepted by libvirt's own schema."""
+
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import libvirt
+import pytest
+from lxml import etree
+
+from models.states import ErrorClass
+from tasks.host import DirectBoot, Guest, GuestDisk, HostError, Identity
+from tests.lab.hosts import LibvirtHost
+from worker.host.guest_xml import GuestSurroundings, domain_xml, identity_in
+
+GOLDEN = Path(__file__).with_name("golden")
+SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")
+INSTANCE = UUID("0b6dd4a2-5d2c-4a3e-9a53-1d4f4f0d7a11")
+CONSOLE = f"/var/lib/hostler/instances/{INSTANCE}/console.log"
+
+TCG = GuestSurroundings("qemu", "x86_64", CONSOLE)
+KVM = GuestSurroundings("kvm", "x86_64", CONSOLE, emulator="/usr/bin/qemu-system-x86_64")
+ROOT = GuestDisk(f"/var/lib/hostler/instances/{INSTANCE}/root.qcow2", "qcow2", "vda", "ua-root", "root")
+DATA = GuestDisk(f"/var/lib/hostler/instances/{INSTANCE}/data.raw", "raw", "vdb", "ua-data_1", "data-1")
+PLAIN = Guest(Identity(INSTANCE, "job-1"), "web & <db>", memory_mib=512, vcpus=2, disks=(ROOT,))
+
+DOCUMENTS = {
+    "tcg-one-disk": (PLAIN, TCG),
+    "kvm-two-disks": (replace(PLAIN, disks=(ROOT, DATA)), KVM),
+    "direct-boot": (
+        replace(
+            PLAIN, disks=(), name="", boot=DirectBoot("/images/vmlinuz", "/images/initrd", 'console=ttyS0 a="<b>"')
+        ),
+        TCG,
+    ),
+    "kernel-alone": (replace(PLAIN, boot=DirectBoot("/images/vmlinuz")), TCG),
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_definition_is_the_document_that_was_agreed_on(name: str) -> None:
+    """Every element and attribute, in order."""
+    assert domain_xml(*DOCUMENTS[name]) == (GOLDEN / f"{name}.xml").read_text()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.skipif(not SCHEMA.exists(), reason="libvirt's schemas are not installed")
+def test_a_definition_obeys_libvirts_schema(name: str) -> None:
+    """Also for domain types that this machine may lack."""
+    schema = etree.RelaxNG(etree.parse(SCHEMA))
+    schema.assertValid(etree.fromstring(domain_xml(*DOCUMENTS[name])))
+
+
+@pytest.mark.real
+def test_libvirt_defines_it_and_gives_back_name_title_and_identity(libvirt_host: LibvirtHost) -> None:
+    """What was written is what libvirt keeps."""
+    instance = uuid4()
+    guest = replace(PLAIN, identity=Identity(instance, "job <1>"), name="ü \"quoted\" & 'more'")
+    connection = libvirt.open(libvirt_host.uri)
+    domain = connection.defineXMLFlags(domain_xml(guest, TCG), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    try:
+        kept = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, "urn:hostler:domain:1")
+        assert identity_in(kept) == Identity(instance, "job <1>")
+        assert domain.name() == str(instance)
+        assert domain.metadata(libvirt.VIR_DOMAIN_METADATA_TITLE, None) == guest.name
+        devices = etree.fromstring(domain.XMLDesc()).find("devices")
+        assert devices is not None
+        assert [alias.get("name") for alias in devices.findall("disk/alias")] == ["ua-root"]
+        assert devices.findall("interface") == devices.findall("graphics") == []
+        assert len(devices.findall("controller[@model='pcie-root-port']")) == 8
+    finally:
+        domain.undefine()
+
+
+@pytest.mark.parametrize(
+    "guest",
+    [
+        replace(PLAIN, name="control \x01"),
+        replace(PLAIN, name="two\nlines"),
+        replace(PLAIN, name="unpaired \udc80"),
+        replace(PLAIN, identity=Identity(INSTANCE, "job\0")),
+        replace(PLAIN, boot=DirectBoot("/k", cmdline="a\x1bb")),
+        replace(PLAIN, memory_mib=0),
+        replace(PLAIN, vcpus=0),
+        replace(PLAIN, disks=(replace(ROOT, alias="root"),)),
+        replace(PLAIN, disks=(replace(ROOT, alias="ua-a b"),)),
+        replace(PLAIN, disks=(replace(ROOT, target="sda"),)),
+        replace(PLAIN, disks=(replace(ROOT, serial='a"b'),)),
+        replace(PLAIN, disks=(replace(ROOT, format="vmdk"),)),
+        replace(PLAIN, disks=(replace(ROOT, path="relative"),)),
+        replace(PLAIN, disks=(replace(ROOT, path="/a\nb"),)),
+        replace(PLAIN, disks=(ROOT, replace(DATA, target="vda"))),
+        replace(PLAIN, disks=(ROOT, replace(DATA, serial="root"))),
+        replace(PLAIN, disks=tuple(replace(ROOT, target=f"vd{each}") for each in "abcdefgh")),
+    ],
+)
+def test_a_guest_that_no_definition_can_carry_is_refused(guest: Guest) -> None:
+    """For good, in one sentence."""
+    with pytest.raises(HostError) as caught:
+        domain_xml(guest, TCG)
+    assert caught.value.error_class is ErrorClass.PERMANENT
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "",
+        "<domain/>",
+        "<domain instance='x' job='j'/>",
+        "<domain",
+        f"<!DOCTYPE a [<!ENTITY e '{INSTANCE}'>]><a>&e;</a>",
+    ],
+)
+def test_metadata_that_are_not_ours_name_nobody(metadata: str) -> None:
+    """Whatever somebody wrote there."""
+    assert identity_in(metadata) is None

@@ -1,0 +1,209 @@
+"""Domains where libvirt's answers do not match what happened: races that a real host shows once in a hundred."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import cast
+from uuid import uuid4
+
+import libvirt
+import pytest
+
+from models.states import ErrorClass
+from tasks.host import DomainState, HostError
+from tests.worker.host.doubles import ConnectionsDouble, DomainDouble, libvirt_error
+from worker.host import domains as domains_module
+from worker.host.connections import Connections
+from worker.host.domains import KILL_ROUNDS, LibvirtDomains
+from worker.host.folders import Folders
+from worker.host.guest_xml import GuestSurroundings
+
+
+class Scene:
+    """One domain that runs, and the domains' room around it."""
+
+    def __init__(self, state: Path) -> None:
+        self.instance = uuid4()
+        self.domain = DomainDouble(self.instance, run=7)
+        self.connections = ConnectionsDouble(self.domain)
+        self.domains = LibvirtDomains(
+            cast("Connections", self.connections),
+            Folders(str(state)),
+            lambda console: GuestSurroundings("qemu", "x86_64", console),
+        )
+
+    def on(self, verb: str, *happenings: Callable[[], None]) -> None:
+        """What happens when libvirt is asked for it: one after another, the last for ever."""
+        left = list(happenings)
+
+        def next_happens() -> None:
+            happening = left.pop(0) if len(left) > 1 else left[0]
+            happening()
+
+        self.domain.verbs[verb] = next_happens
+
+    def runs_as(self, run: int) -> Callable[[], None]:
+        """The domain has that process from then on; -1 is none."""
+
+        def happen() -> None:
+            self.domain.run = run
+            self.connections.events.tell(self.instance)
+
+        return happen
+
+    def vanishes(self) -> None:
+        """There is no such domain any more."""
+        self.connections.domain = None
+        self.connections.events.tell(self.instance)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """A running domain, and no patience."""
+    monkeypatch.setattr(domains_module, "END_OF_PROCESS_S", 0.05)
+    return Scene(tmp_path / "state")
+
+
+def raising(code: str, *before: Callable[[], None]) -> Callable[[], None]:
+    """An answer with that code, after those things happened."""
+
+    def happen() -> None:
+        for each in before:
+            each()
+        raise libvirt_error(code)
+
+    return happen
+
+
+def refusal(call: Callable[[], object]) -> HostError:
+    """The error that the call raises."""
+    with pytest.raises(HostError) as caught:
+        call()
+    return caught.value
+
+
+@pytest.mark.parametrize("code", ["OPERATION_INVALID", "NO_DOMAIN"])
+def test_a_kill_that_is_answered_with_an_error_although_it_killed_is_done(scene: Scene, code: str) -> None:
+    """The process's end outran the answer."""
+    scene.on("destroy", raising(code, scene.runs_as(-1)))
+    scene.domains.kill(scene.instance)
+    assert scene.domain.called == ["destroy"]
+
+
+def test_a_kill_of_a_transient_domain_makes_it_absent(scene: Scene) -> None:
+    """Absent is killed."""
+    scene.on("destroy", scene.vanishes)
+    scene.domains.kill(scene.instance)
+    assert scene.domains.find(scene.instance) is None
+
+
+@pytest.mark.parametrize("code", ["", "OPERATION_INVALID", "NO_DOMAIN"])
+def test_a_kill_is_not_done_while_the_domain_is_active(scene: Scene, code: str) -> None:
+    """Whatever the answer was; after a few rounds the job waits."""
+    scene.on("destroy", raising(code) if code else lambda: None)
+    error = refusal(lambda: scene.domains.kill(scene.instance))
+    assert error.error_class is ErrorClass.TRANSIENT
+    assert scene.domain.called == ["destroy"] * KILL_ROUNDS
+
+
+def test_a_guest_that_is_started_again_meanwhile_is_killed_again(scene: Scene) -> None:
+    """It is another run of the same domain."""
+    scene.on("destroy", scene.runs_as(8), scene.runs_as(-1))
+    scene.domains.kill(scene.instance)
+    assert scene.domain.called == ["destroy"] * 2
+
+
+def test_a_guest_that_is_started_again_and_again_is_not_killed_for_ever(scene: Scene) -> None:
+    """The rounds are bounded."""
+    scene.on("destroy", scene.runs_as(8), scene.runs_as(9), scene.runs_as(10), scene.runs_as(11))
+    assert refusal(lambda: scene.domains.kill(scene.instance)).error_class is ErrorClass.TRANSIENT
+    assert scene.domain.called == ["destroy"] * KILL_ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [("OPERATION_TIMEOUT", ErrorClass.TRANSIENT), ("OPERATION_DENIED", ErrorClass.PERMANENT)]
+)
+def test_a_kill_that_fails_is_not_repeated_blindly(scene: Scene, code: str, expected: ErrorClass) -> None:
+    """Whoever called decides."""
+    scene.on("destroy", raising(code))
+    error = refusal(lambda: scene.domains.kill(scene.instance))
+    assert (error.error_class, error.record.code) == (expected, code)
+    assert scene.domain.called == ["destroy"]
+
+
+def test_a_start_that_is_refused_because_it_runs_is_done(scene: Scene) -> None:
+    """Somebody was faster."""
+    scene.domain.run = -1
+    scene.on("create", raising("OPERATION_INVALID", scene.runs_as(8)))
+    scene.domains.start(scene.instance)
+
+
+def test_a_start_that_is_refused_for_another_reason_is_an_error(scene: Scene) -> None:
+    """The same code, and it does not run."""
+    scene.domain.run = -1
+    scene.on("create", raising("OPERATION_INVALID"))
+    error = refusal(lambda: scene.domains.start(scene.instance))
+    assert (error.error_class, error.record.code) == (ErrorClass.TRANSIENT, "OPERATION_INVALID")
+
+
+def test_a_running_domain_is_not_started_twice(scene: Scene) -> None:
+    """It is looked at first."""
+    scene.domains.start(scene.instance)
+    assert scene.domain.called == []
+
+
+def test_undefining_falls_back_to_the_flags_that_the_driver_knows(scene: Scene) -> None:
+    """The test driver of libvirt refuses most."""
+    scene.domain.run = -1
+    scene.domain.verbs["undefine 0"] = scene.vanishes
+    scene.on("undefine", raising("INVALID_ARG"))
+    scene.domains.undefine(scene.instance)
+    assert scene.domain.called[-1] == "undefine 0"
+
+
+def test_a_domain_started_during_its_undefine_is_told(scene: Scene) -> None:
+    """Libvirt left it transient; the next kill ends it."""
+    scene.domain.run = -1
+
+    def started_and_undefined() -> None:
+        scene.domain.run, scene.domain.defined = 8, False
+
+    scene.on("undefine", started_and_undefined)
+    assert refusal(lambda: scene.domains.undefine(scene.instance)).error_class is ErrorClass.TRANSIENT
+
+
+def test_an_undefine_that_is_refused_tells_libvirts_reason(scene: Scene) -> None:
+    """It is still there, and this is why."""
+    scene.domain.run = -1
+    scene.on("undefine", raising("OPERATION_INVALID"))
+    assert refusal(lambda: scene.domains.undefine(scene.instance)).record.code == "OPERATION_INVALID"
+
+
+def test_a_broken_connection_never_means_absent(scene: Scene) -> None:
+    """No verb takes silence for an answer."""
+    scene.connections.broken = libvirt_error("INTERNAL_ERROR", "RPC")
+    for call in (scene.domains.find, scene.domains.kill, scene.domains.undefine, scene.domains.start):
+        assert refusal(partial(call, scene.instance)).error_class is ErrorClass.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    ("shown", "run", "expected"),
+    [
+        (libvirt.VIR_DOMAIN_SHUTOFF, 7, DomainState.STARTING),  # its process is being made
+        (libvirt.VIR_DOMAIN_NOSTATE, 7, DomainState.STARTING),
+        (libvirt.VIR_DOMAIN_CRASHED, 7, DomainState.PAUSED),  # somebody had it kept after a crash
+        (libvirt.VIR_DOMAIN_CRASHED, -1, DomainState.CRASHED),
+        (libvirt.VIR_DOMAIN_RUNNING, -1, DomainState.SHUT_OFF),  # it ended between two questions
+        (libvirt.VIR_DOMAIN_BLOCKED, 7, DomainState.RUNNING),
+        (libvirt.VIR_DOMAIN_PMSUSPENDED, 7, DomainState.PAUSED),
+        (libvirt.VIR_DOMAIN_SHUTDOWN, 7, DomainState.SHUTTING_DOWN),
+    ],
+)
+def test_a_domain_is_active_exactly_when_it_has_a_process(
+    scene: Scene, shown: int, run: int, expected: DomainState
+) -> None:
+    """Whatever state libvirt shows in that moment."""
+    scene.domain.shown_state, scene.domain.run = shown, run
+    found = scene.domains.find(scene.instance)
+    assert found is not None
+    assert (found.state, found.active) == (expected, run >= 0)
