@@ -6,6 +6,7 @@ broker is away recovers and serves its host all the same.
 
 import logging
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Callable
@@ -97,6 +98,7 @@ def run_worker(
     ``catalogue``, ``fit`` and ``patience`` are seams: what is run, on which port, and how patiently.
     """
     keep_our_logging()
+    signal.signal(signal.SIGTERM, _stop_in_good_order)  # until Celery takes the signals over
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     log.info("hostler %s, %s", version("hostler"), settings.summary())
     for folder in (settings.state_dir, *settings.roots_of_images):
@@ -146,6 +148,11 @@ def run_worker(
         hypervisor.close()
         lock.release()
         database.close()
+
+
+def _stop_in_good_order(_signal: int, _frame: object) -> None:
+    """Asked to stop while still starting: leave through the same doors."""
+    sys.exit(0)
 
 
 def _lock(settings: Settings, hypervisor: Hypervisor, worker: UUID) -> HostLock:

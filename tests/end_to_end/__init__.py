@@ -1,0 +1,1 @@
+"""Whole paths, on real processes: what a sender, an operator and a guest see."""

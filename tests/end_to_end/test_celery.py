@@ -125,7 +125,6 @@ def test_revoke_cancels_a_queued_job_and_its_id_is_not_kept(
 ) -> None:
     """A revoked job ends REVOKED; a revoke of a settled one changes nothing; neither swallows later messages."""
     site.start_worker()
-    # The instance is taken by a spawn that cannot end yet: its image's folder is a named pipe's, never readable.
     spawned = orchestrator.send("spawn", instance, small_guest)
     spawned.get(timeout=RESULT_WITHIN_S)
     job_id = str(uuid4())
@@ -147,7 +146,7 @@ def test_revoke_cancels_a_queued_job_and_its_id_is_not_kept(
 
 
 def test_a_message_in_a_flushed_broker_changes_nothing_for_an_accepted_job(
-    site: Site, orchestrator: Orchestrator, redis_url: str, instance: UUID, small_guest: dict[str, Any]
+    site: Site, orchestrator: Orchestrator, instance: UUID, small_guest: dict[str, Any]
 ) -> None:
     """A job that was submitted while no worker ran is found without its ring."""
     site.start_worker()

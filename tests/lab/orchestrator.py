@@ -34,7 +34,7 @@ class Orchestrator:
             queue=queue or f"host.{host}",
         )
 
-    def send(self, operation: str, instance: UUID, request: dict[str, Any], **options: Any) -> AsyncResult[Any]:  # noqa: ANN401
+    def send(self, operation: str, instance: UUID, request: dict[str, Any], **options: Any) -> AsyncResult[Any]:
         """Send a job; its result."""
         return self.signature(operation, instance, request, **options).apply_async()
 

@@ -13,12 +13,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psutil
 
 from models import reading
 from models.engine import Database
+from models.journal.accepting import accept
+from tasks.catalogue import OPERATIONS
+from tasks.submission import read_submission
 from tests.lab import qemu_log
 from tests.lab.enclosure import enclosed, qemu_account
 from tests.lab.hosts import LibvirtHost
@@ -26,6 +29,7 @@ from tests.lab.mount_points import ensure_mount_points
 from tests.lab.places import CACHE, CHECKOUT, scratch_folder
 from tests.lab.processes import Process
 from tests.lab.waiting import eventually
+from worker.cli.documents import job_details_document
 
 READY_WITHIN_S = 30.0
 COMMAND_WITHIN_S = 60.0
@@ -118,9 +122,7 @@ class Site:
         if self._libvirt is None:
             (self.folder / "run").mkdir(exist_ok=True)
             ensure_mount_points()
-            command = list(
-                enclosed(command, qemu_account(self.folder) | {Path("/run/libvirt"): self.folder / "run"})
-            )
+            command = list(enclosed(command, qemu_account(self.folder) | {Path("/run/libvirt"): self.folder / "run"}))
         before = self.log.count(READY_LINE)
         self._worker = Process(
             command,
@@ -155,12 +157,30 @@ class Site:
         target = ("--host", self.host, "--instance", str(instance), "--request", "-")
         return self.hostler("submit", operation, *target, *options, request=request)
 
+    def accept(self, operation: str, instance: UUID, request: dict[str, Any]) -> str:
+        """Record a job as any submitter would, without the cost of starting the command line; its id."""
+        submission = read_submission(
+            OPERATIONS,
+            operation=operation,
+            host=self.host,
+            instance=str(instance),
+            request=request,
+            job_id=str(uuid4()),
+            actor="test",
+        )
+        return accept(self.database, submission, outbox=self._given["BROKER_URL"] is not None).job.id
+
     def job(self, job_id: str) -> dict[str, Any]:
         """The job as ``jobs show --json`` gives it."""
         shown = self.hostler("jobs", "show", job_id, "--json")
         assert shown.returncode == 0, shown.stderr
         document: dict[str, Any] = json.loads(shown.stdout)
         return document
+
+    def state_of(self, job_id: str) -> str | None:
+        """The job's state now; None before it is recorded."""
+        job = reading.job(self.database, job_id)
+        return None if job is None else job.state.value
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, newest first, as ``jobs list --json`` gives them."""
@@ -171,12 +191,14 @@ class Site:
 
     def settled(self, job_id: str, within_s: float = 60.0) -> dict[str, Any]:
         """The job once it has ended or is quarantined."""
+
         def ended() -> bool:
-            job = reading.job(self.database, job_id)
-            return job is not None and job.state.value in {"succeeded", "failed", "cancelled", "quarantined"}
+            return self.state_of(job_id) in {"succeeded", "failed", "cancelled", "quarantined"}
 
         eventually(ended, f"job {job_id} ends", within_s)
-        return self.job(job_id)
+        details = reading.job_details(self.database, job_id)
+        assert details is not None
+        return job_details_document(details)
 
     def console(self, instance: UUID) -> str:
         """What the guest wrote on its console."""

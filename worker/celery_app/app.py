@@ -11,6 +11,8 @@ from worker.settings import Settings
 BROKER_TIMEOUT_S = 5
 #: Redis: how often an idle connection is proven; a half-open one is noticed within about five times this.
 HEALTH_CHECK_INTERVAL_S = 10
+#: Without a broker nothing ever comes; this is how soon Celery's loop notices that it is to stop, in seconds.
+MEMORY_POLLING_S = 0.5
 
 
 def queue_name(host: str) -> str:
@@ -29,7 +31,9 @@ def queue(name: str) -> Queue:
 
 
 def _transport_options(broker_url: str | None) -> dict[str, Any]:
-    if broker_url is None or not broker_url.startswith("redis"):
+    if broker_url is None:
+        return {"polling_interval": MEMORY_POLLING_S}
+    if not broker_url.startswith("redis"):
         return {}
     return {
         "socket_timeout": BROKER_TIMEOUT_S,
@@ -42,7 +46,10 @@ def _transport_options(broker_url: str | None) -> dict[str, Any]:
 def build_app(settings: Settings) -> Celery:
     """The application, for a worker and for whoever rings one."""
     app = Celery(
-        "hostler", broker=settings.broker_url or "memory://", backend=settings.results_url, set_as_current=False
+        "hostler",
+        broker=settings.broker_url or "memory://localhost",
+        backend=settings.results_url,
+        set_as_current=False,
     )
     app.conf.update(
         accept_content=["json"],
@@ -63,7 +70,7 @@ def build_app(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options=_transport_options(settings.broker_url),
-        result_backend_transport_options=_transport_options(settings.results_url),
+        result_backend_transport_options=_transport_options(settings.results_url) if settings.results_url else {},
         redis_socket_timeout=BROKER_TIMEOUT_S,
         redis_socket_connect_timeout=BROKER_TIMEOUT_S,
         redis_socket_keepalive=True,

@@ -1,8 +1,10 @@
 """The Celery worker process: one, with the threads pool, on this host's queue."""
 
 import logging
+import warnings
 
 from celery import Celery
+from celery.platforms import SecurityWarning  # type: ignore[attr-defined]  # the stubs lack it
 from celery.signals import setup_logging
 
 from worker.celery_app.app import queue_name
@@ -16,6 +18,8 @@ def worker_name(host: str) -> str:
 def keep_our_logging() -> None:
     """Leave logging as it is set up: Celery's own set-up would swallow an operator's lines."""
     setup_logging.connect(_logging_is_set_up, weak=False)
+    # Celery warns root of messages that run code; ours are JSON, and a system libvirt is commanded as root.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
 
 
 def _logging_is_set_up(**_fields: object) -> None:
