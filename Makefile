@@ -12,7 +12,7 @@ setup: ## Install what is missing: packages, .venv, the guests' kernel
 rights:
 	@setup/rights.sh "$(firstword $(MAKECMDGOALS))"
 
-demo: rights setup ## See jobs run, crash and come out right on a real hypervisor
+demo: rights setup ## The main job on a real guest: spawned, sent again, destroyed
 	@$(PYTHON_OF_VENV) -m tests.lab.demo
 
 test: rights setup ## Run all tests, on real libvirtd, QEMU, Redis and PostgreSQL
