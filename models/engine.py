@@ -113,11 +113,6 @@ class Database:
         self._reader = self.engine.execution_options(**{_READ_ONLY: True})
 
     @property
-    def shown_url(self) -> str:
-        """The URL as it may be shown: with its password masked."""
-        return self.url.render_as_string(hide_password=True)
-
-    @property
     def file(self) -> Path | None:
         """The SQLite file; None for a server."""
         return Path(self.url.database) if self.backend == "sqlite" and self.url.database else None

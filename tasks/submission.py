@@ -66,6 +66,8 @@ def _document(request: object) -> Mapping[str, Any]:
         size = len(json.dumps(request, allow_nan=False).encode())
     except (TypeError, ValueError) as error:
         raise BadRequestError(f"request: it is not plain JSON ({error}).") from error
+    except RecursionError:
+        raise BadRequestError("request: it is nested too deeply.") from None
     if size > REQUEST_MAX_BYTES:
         raise BadRequestError(f"request: it has {size} bytes, more than {REQUEST_MAX_BYTES}.")
     return request

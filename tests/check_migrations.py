@@ -33,7 +33,7 @@ def main() -> None:
         else:
             from tests.lab.postgres import PostgresServer  # noqa: PLC0415  # only when it is needed
 
-            with PostgresServer(Path(folder) / "postgres") as server:
+            with PostgresServer(durable=False) as server:
                 check(server.create_database())
         print("migrations: postgresql as in the code, down and up again")
 

@@ -23,7 +23,7 @@ def insist(action: Callable[[], ResultT], *, on: type[Exception], for_s: float) 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(on),
         stop=tenacity.stop_after_delay(for_s),
-        wait=tenacity.wait_exponential_jitter(initial=0.2, max=5),
+        wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=5),
         reraise=True,
     )
     return retrying(action)
@@ -49,7 +49,7 @@ class Patience:
             ),
             stop=tenacity.stop_after_attempt(self.attempts) | tenacity.stop_after_delay(self.in_all_s),
             wait=tenacity.wait_exponential_jitter(
-                initial=self.first_pause_s, max=self.longest_pause_s, jitter=self.first_pause_s
+                multiplier=self.first_pause_s, max=self.longest_pause_s, jitter=self.first_pause_s
             ),
             sleep=self.sleep,
             reraise=True,

@@ -198,8 +198,8 @@ class Runner:
         log.info("job settled: job=%s state=%s%s", run.lease.job.id, state, why)
 
     def _wait(self, run: Run, error: ErrorRecord) -> None:
-        delay = self.patience.wait_after(run.lease.job.waits)
-        wait(self.database, run.lease, delay, error, run.take_seen())
+        delay = self.patience.wait_after(0 if run.progressed else run.lease.job.waits)
+        wait(self.database, run.lease, delay, error, run.take_seen(), progressed=run.progressed)
         log.warning("job waits %.0f s: job=%s %s", delay.total_seconds(), run.lease.job.id, error.message)
 
     def _quarantine(self, lease: Lease, error: ErrorRecord, seen: Sequence[Seen] = ()) -> None:

@@ -6,7 +6,7 @@ import socket
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -20,6 +20,9 @@ HOST_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 RESERVE_THREADS = 4
 #: libvirt puts a monitor socket below the root; a socket's path has at most 107 bytes (sockaddr_un).
 EMBEDDED_ROOT_MAX_LENGTH = 50
+
+
+_SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
 class ConfigurationError(Exception):
@@ -39,13 +42,11 @@ def _default_state_dir() -> Path:
 
 
 def masked(url: str) -> str:
-    """The URL with its password masked, as it may be shown."""
+    """The URL with its passwords masked, also those among its parameters, as it may be shown."""
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user = f"{parts.username or ''}:***@"
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=user + host))
+    if parts.password is not None:
+        url = url.replace(f":{parts.password}@", ":***@", 1)
+    return _SECRET_PARAMETER.sub(r"\1***", url)
 
 
 class Settings(BaseSettings):
@@ -65,7 +66,7 @@ class Settings(BaseSettings):
         default=None,
         description="the journal: `sqlite:///FILE` (default: `journal.db` in the state folder) or `postgresql+psycopg://…`",
     )
-    broker_url: str | None = Field(default=None, description="the doorbell: `redis://…` or `amqp://…`; none by default")
+    broker_url: str | None = Field(default=None, description="the doorbell: `redis://…`; none by default")
     result_url: str | None = Field(
         default=None, description="where Celery results go; the broker, where that is Redis; else none"
     )
@@ -160,17 +161,17 @@ def load() -> Settings:
     except ValidationError as error:
         first: Any = error.errors(include_url=False)[0]
         raise ConfigurationError(f"{PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}.") from None
-    _refuse_halves(settings)
-    return settings
-
-
-def _refuse_halves(settings: Settings) -> None:
     if not HOST_NAME.fullmatch(settings.host):
         raise ConfigurationError(
             f"HOSTLER_HOST: {settings.host!r} is no host name: lower-case letters, digits, dots and dashes, at most 63."
         )
     if not settings.state_dir.is_absolute():
         raise ConfigurationError("HOSTLER_STATE_DIR: the path is not absolute.")
+    return settings
+
+
+def refuse_half_a_worker(settings: Settings) -> None:
+    """Raise ConfigurationError with one sentence if a worker could not serve its host whole with these settings."""
     if settings.broker_url and settings.journal_url.startswith("sqlite") and not settings.allow_sqlite_with_broker:
         raise ConfigurationError(
             "HOSTLER_DATABASE_URL: a broker is set but the journal is SQLite, which only this machine can read; "

@@ -40,6 +40,7 @@ class Run:
     operation: Operation[Any]
     request: Request
     devices: tuple[Device, ...]
+    progressed: bool = False  #: whether a step got on since the claim
     _seen: list[Seen] = field(default_factory=list)
 
     def make_true(self, step: Step[Any], record: StepRecord) -> None:
@@ -50,22 +51,23 @@ class Run:
             nonlocal work
             sight = step.look(work, self.host)
             if isinstance(sight, Absent | Partial):
-                work = self._do(step, record, work)
+                work, attempt = self._intend_to_make(step, record, work)
+                self._attempt(step, Direction.DO, record.position, attempt, lambda: step.do(work, self.host))
                 sight = step.look(work, self.host)
             return _judge(step, sight, work)
 
         state = self.patience.try_step(cycle)
         self._saw(Seen(record.position, state, changes=() if state is StepState.SKIPPED else step.changes(work)))
+        self.progressed |= record.state in {StepState.PENDING, StepState.INTENDED}
 
-    def _do(self, step: Step[Any], record: StepRecord, work: Work[Any]) -> Work[Any]:
+    def _intend_to_make(self, step: Step[Any], record: StepRecord, work: Work[Any]) -> tuple[Work[Any], int]:
+        """Commit the intent; from then on the fact may be of this job's making, whatever becomes of the attempt."""
         intent = work.intent if work.intended else step.plan(work, self.host)
         passes_return = self.operation.point_of_no_return == step.name
         attempt = self._intend(Intend(record.position, intent, passes_return=passes_return))
         if passes_return:
             self.lease = replace(self.lease, job=replace(self.lease.job, past_return=True))
-        intended = replace(work, intent=intent, intended=True, devices=self.devices)
-        self._attempt(step, Direction.DO, record.position, attempt, lambda: step.do(intended, self.host))
-        return intended
+        return replace(work, intent=intent, intended=True), attempt
 
     def take_back(self, step: Step[Any], made: StepRecord) -> None:
         """Undo a step that this run intended, and see that it is undone; raises HostError."""
@@ -82,6 +84,7 @@ class Run:
 
         self.patience.try_step(cycle)
         self._saw(Seen(made.position, StepState.DONE, Direction.UNDO, _reversed(step.changes(work))))
+        self.progressed = True
 
     def _intend(self, intend: Intend) -> int:
         """Commit what was seen and what is intended; the number of the attempt that may now be made."""

@@ -34,7 +34,7 @@ from worker.host.lock import HostLock
 from worker.host.machine import machine_id
 from worker.retrying import Patience
 from worker.run import Runner
-from worker.settings import ConfigurationError, Settings, VirtType
+from worker.settings import ConfigurationError, Settings, VirtType, refuse_half_a_worker
 from worker.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def prepare_journal(settings: Settings) -> Database:
     found, needed = migrations.current(database), migrations.head()
     if found is None and database.file is not None:
         migrations.upgrade(database)
-        log.info("a new journal was made: %s", database.shown_url)
+        log.info("a new journal was made: %s", database.file)
     elif found != needed:
         raise ConfigurationError(
             f"HOSTLER_DATABASE_URL: the journal is at revision {found or 'none'}, this program needs {needed}; "
@@ -93,10 +93,11 @@ def run_worker(
     fit: Callable[[Host], Host] = lambda host: host,
     patience: Patience | None = None,
 ) -> int:
-    """Serve this host until a signal ends it; the exit status.
+    """Serve this host until a signal ends it; the exit status. Raises ConfigurationError before anything is done.
 
     ``catalogue``, ``fit`` and ``patience`` are seams: what is run, on which port, and how patiently.
     """
+    refuse_half_a_worker(settings)
     keep_our_logging()
     signal.signal(signal.SIGTERM, _stop_in_good_order)  # until Celery takes the signals over
     sys.setswitchinterval(SWITCH_INTERVAL_S)

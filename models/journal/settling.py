@@ -62,8 +62,8 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
     neither a broker to ring nor a result backend to tell, and nothing is left for them.
     """
     with database.write() as connection:
-        row = hold(connection, lease)
-        record_seen(connection, lease, seen, waited=row.waits > 0)
+        hold(connection, lease)
+        record_seen(connection, lease, seen)
         if undone_as is not None:
             connection.execute(
                 update(instances)
@@ -96,11 +96,22 @@ def _ring_next(connection: Connection, job: JobRecord, host: str) -> None:
         leave_in_outbox(connection, following.id, following.run, OutboxKind.RING, following.host)
 
 
-def wait(database: Database, lease: Lease, delay: timedelta, error: ErrorRecord, seen: Sequence[Seen] = ()) -> None:
-    """Give the run back for a while: nobody owns it until ``delay`` has passed; its instance stays locked."""
+def wait(  # noqa: PLR0913  # what the row is about
+    database: Database,
+    lease: Lease,
+    delay: timedelta,
+    error: ErrorRecord,
+    seen: Sequence[Seen] = (),
+    *,
+    progressed: bool = False,
+) -> None:
+    """Give the run back for a while: nobody owns it until ``delay`` has passed; its instance stays locked.
+
+    ``progressed`` says that a step got on since the claim: the waits are counted from one again.
+    """
     with database.write() as connection:
-        row = hold(connection, lease)
-        record_seen(connection, lease, seen, waited=row.waits > 0)
+        hold(connection, lease)
+        record_seen(connection, lease, seen)
         not_before = connection.execute(select(now_in_database(delay))).scalar_one()
         connection.execute(
             update(jobs)
@@ -109,7 +120,7 @@ def wait(database: Database, lease: Lease, delay: timedelta, error: ErrorRecord,
                 state=JobState.WAITING,
                 owner=None,
                 not_before=not_before,
-                waits=jobs.c.waits + 1,
+                waits=1 if progressed else jobs.c.waits + 1,
                 # while undoing, the job's error stays the one that it will fail with
                 **({} if lease.job.verdict is not None else {"error": error.as_json()}),
             )
@@ -126,8 +137,8 @@ def wait(database: Database, lease: Lease, delay: timedelta, error: ErrorRecord,
 def quarantine(database: Database, lease: Lease, error: ErrorRecord, seen: Sequence[Seen] = ()) -> None:
     """Set the job aside with its lock kept, until an operator decides."""
     with database.write() as connection:
-        row = hold(connection, lease)
-        record_seen(connection, lease, seen, waited=row.waits > 0)
+        hold(connection, lease)
+        record_seen(connection, lease, seen)
         connection.execute(
             update(jobs)
             .where(jobs.c.id == lease.job.id, jobs.c.epoch == lease.epoch)

@@ -24,7 +24,7 @@ from models.records import (
     Json,
     StepRecord,
 )
-from models.states import AttemptOutcome, Direction, EventType, JobState, StepState, Verdict
+from models.states import AttemptOutcome, Direction, ErrorClass, EventType, JobState, StepState, Verdict
 from models.tables import devices, instances, jobs, step_attempts, steps
 
 
@@ -73,7 +73,6 @@ _HOLD = (
 )
 _HOLD_INSTANCE = select(instances.c.id).where(instances.c.id == bindparam("of")).with_for_update()
 _OWN_JOB = (jobs.c.id == bindparam("held"), jobs.c.epoch == bindparam("mine"))
-_RESET_WAITS = update(jobs).where(*_OWN_JOB).values(waits=0)
 _PASS_RETURN = update(jobs).where(*_OWN_JOB).values(past_return=True)
 _OWN_STEP = (
     steps.c.job == bindparam("held"),
@@ -151,7 +150,7 @@ def advance(database: Database, lease: Lease, seen: Sequence[Seen], intend: Inte
     """Journal what was seen, and what is intended next, in one commit."""
     with database.write() as connection:
         row = hold(connection, lease)
-        record_seen(connection, lease, seen, waited=row.waits > 0)
+        record_seen(connection, lease, seen)
         if intend is None:
             return Advanced(cancelled=False)
         undoing = intend.direction is Direction.UNDO
@@ -163,7 +162,7 @@ def advance(database: Database, lease: Lease, seen: Sequence[Seen], intend: Inte
         return Advanced(cancelled=False, attempt=attempt)
 
 
-def record_seen(connection: Connection, lease: Lease, seen: Sequence[Seen], *, waited: bool) -> None:
+def record_seen(connection: Connection, lease: Lease, seen: Sequence[Seen]) -> None:
     """Write the rows of steps whose outcome is known, with what the inventory learns from each."""
     for fact in seen:
         about = _of_step(lease, fact.direction, fact.position)
@@ -176,9 +175,6 @@ def record_seen(connection: Connection, lease: Lease, seen: Sequence[Seen], *, w
             connection.execute(_ATTEMPT_MADE, _without_epoch(about))
         for change in fact.changes:
             _apply(connection, lease, change)
-    known = {(step.direction, step.position): step.state for step in lease.steps}
-    if waited and any(known.get((fact.direction, fact.position)) is not fact.state for fact in seen):
-        connection.execute(_RESET_WAITS, _held(lease))  # seeing again what was seen before is not getting on
 
 
 def attempt_failed(  # noqa: PLR0913, PLR0917  # what the row is about
@@ -196,12 +192,15 @@ def attempt_failed(  # noqa: PLR0913, PLR0917  # what the row is about
 def begin_undo(
     database: Database, lease: Lease, verdict: Verdict, error: ErrorRecord | None, seen: Sequence[Seen]
 ) -> tuple[StepRecord, ...]:
-    """Turn the run round: give every step with an intent of this run a row to be undone in; the run's steps now."""
+    """Turn the run round: give every step with an intent of this run a row to be undone in; the run's steps now.
+
+    A step whose last attempt met a conflict made nothing: what stands in its place is somebody else's.
+    """
     with database.write() as connection:
-        row = hold(connection, lease)
-        record_seen(connection, lease, seen, waited=row.waits > 0)
+        hold(connection, lease)
+        record_seen(connection, lease, seen)
         intended = connection.execute(
-            select(steps.c.position, steps.c.name).where(
+            select(steps.c.position, steps.c.name, steps.c.error).where(
                 steps.c.job == lease.job.id,
                 steps.c.run == lease.job.run,
                 steps.c.direction == Direction.DO,
@@ -209,7 +208,8 @@ def begin_undo(
                 steps.c.state.in_([StepState.INTENDED, StepState.DONE]),
             )
         ).all()
-        if intended:
+        ours = [step for step in intended if step.error is None or step.error["class"] != ErrorClass.CONFLICT]
+        if ours:
             connection.execute(
                 insert(steps),
                 [
@@ -223,7 +223,7 @@ def begin_undo(
                         "epoch": lease.epoch,
                         "attempts": 0,
                     }
-                    for step in intended
+                    for step in ours
                 ],
             )
         connection.execute(

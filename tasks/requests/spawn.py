@@ -23,7 +23,6 @@ def _absolute(path: str) -> str:
     return path
 
 
-Printable = Annotated[str, AfterValidator(_printable)]
 HostPath = Annotated[
     str, StringConstraints(min_length=2, max_length=4096), AfterValidator(_printable), AfterValidator(_absolute)
 ]
@@ -47,7 +46,7 @@ class Boot(_Part):
 
     kernel: HostPath = Field(description="absolute path on the host, below one of its image roots")
     initrd: HostPath | None = Field(default=None, description="absolute path on the host, below one of its image roots")
-    cmdline: Annotated[Printable, StringConstraints(max_length=2048)] | None = Field(
+    cmdline: Annotated[str, StringConstraints(max_length=2048), AfterValidator(_printable)] | None = Field(
         default=None, description="the kernel's command line"
     )
 
@@ -55,7 +54,7 @@ class Boot(_Part):
 class SpawnRequest(Request):
     """A guest to be made and started."""
 
-    name: Annotated[Printable, StringConstraints(min_length=1, max_length=255)] = Field(
+    name: Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_printable)] = Field(
         description="the user's name for the instance; becomes the domain's title"
     )
     memory_mib: int = Field(ge=16, le=16 * 1024 * 1024, description="memory of the guest, in MiB")

@@ -85,7 +85,7 @@ class _RemoteRoom:
         self._remote = remote
         self._room = room
 
-    def __getattr__(self, method: str) -> Any:  # noqa: ANN401 - it stands for every method of the port
+    def __getattr__(self, method: str) -> Any:
         return lambda *arguments, **named: self._remote.call(self._room, method, arguments, named)
 
 

@@ -32,17 +32,20 @@ def upgrade() -> int:
     """Bring the journal up to the revision that this program needs."""
     import migrations
     from models.engine import Database
+    from worker.settings import masked
 
-    database = Database(settings().journal_url)
+    told = settings()
+    database = Database(told.journal_url)
+    shown = masked(told.journal_url)
     if database.file is not None:
         database.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     before = migrations.current(database)
     migrations.upgrade(database)
     after = migrations.current(database)
     if before == after:
-        click.echo(f"{database.shown_url} is at revision {after} already.")
+        click.echo(f"{shown} is at revision {after} already.")
     else:
-        click.echo(f"{database.shown_url}: from revision {before or 'none'} to {after}.")
+        click.echo(f"{shown}: from revision {before or 'none'} to {after}.")
     return OK
 
 

@@ -1,0 +1,201 @@
+"""Requests: strict, and each mistake gets one sentence that names its field."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tasks.catalogue import OPERATIONS
+from tasks.operation import Operation
+from tasks.requests import BadRequestError, Request, parse
+from tasks.requests.destroy import DestroyRequest
+from tasks.requests.spawn import SpawnRequest
+
+SPAWN = {
+    "version": 1,
+    "name": "a guest",
+    "memory_mib": 512,
+    "vcpus": 2,
+    "image": {"path": "/images/a.qcow2", "format": "qcow2"},
+    "disk_gib": 10,
+    "boot": {"kernel": "/images/vmlinuz", "initrd": "/images/initrd", "cmdline": "console=ttyS0"},
+    "timeout_s": 60,
+}
+MISSING = object()
+#: What a quantity's name ends with, and a number that has no unit.
+UNITS = ("_mib", "_gib", "_s")
+COUNTS = {"version", "vcpus"}
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """The whole request with one field changed or missing."""
+    document: dict[str, Any] = {**SPAWN, "image": {**SPAWN["image"]}, "boot": {**SPAWN["boot"]}}  # type: ignore[dict-item]
+    *parents, last = path.split(".")
+    part = document
+    for parent in parents:
+        part = part[parent]
+    if value is MISSING:
+        del part[last]
+    else:
+        part[last] = value
+    return document
+
+
+def refused(document: dict[str, Any]) -> str:
+    """The sentence with which a spawn is refused."""
+    with pytest.raises(BadRequestError) as error:
+        parse(SpawnRequest, document)
+    return str(error.value)
+
+
+def test_a_whole_request_is_read() -> None:
+    """Every field of it."""
+    assert parse(SpawnRequest, SPAWN).model_dump() == SPAWN
+
+
+def test_what_may_be_left_out_has_a_default() -> None:
+    """The smallest spawn is a name, memory, and something to start from."""
+    request = parse(SpawnRequest, {"name": "vm", "memory_mib": 64, "disk_gib": 1})
+    assert (request.version, request.vcpus, request.timeout_s, request.image, request.boot) == (1, 1, 300, None, None)
+    assert request.has_root_disk
+    assert parse(DestroyRequest, {}).version == 1
+
+
+BAD = [
+    ("name", MISSING, "name: field required."),
+    ("name", "", "name: string should have at least 1 character."),
+    ("name", "x" * 256, "name: string should have at most 255 characters."),
+    ("name", 7, "name: input should be a valid string."),
+    ("memory_mib", MISSING, "memory_mib: field required."),
+    ("memory_mib", 15, "memory_mib: input should be greater than or equal to 16."),
+    ("memory_mib", 16 * 1024 * 1024 + 1, "memory_mib: input should be less than or equal to 16777216."),
+    ("memory_mib", "512", "memory_mib: input should be a valid integer."),
+    ("memory_mib", 512.0, "memory_mib: input should be a valid integer."),
+    ("memory_mib", True, "memory_mib: input should be a valid integer."),
+    ("memory_mib", None, "memory_mib: input should be a valid integer."),
+    ("vcpus", 0, "vcpus: input should be greater than or equal to 1."),
+    ("vcpus", 1025, "vcpus: input should be less than or equal to 1024."),
+    ("disk_gib", 0, "disk_gib: input should be greater than or equal to 1."),
+    ("disk_gib", 64 * 1024 + 1, "disk_gib: input should be less than or equal to 65536."),
+    ("timeout_s", 0, "timeout_s: input should be greater than or equal to 1."),
+    ("timeout_s", 3601, "timeout_s: input should be less than or equal to 3600."),
+    ("version", 2, "version: input should be less than or equal to 1."),
+    ("colour", "blue", "colour: extra inputs are not permitted."),
+    ("image.colour", "blue", "image.colour: extra inputs are not permitted."),
+    ("boot.colour", "blue", "boot.colour: extra inputs are not permitted."),
+    ("image.path", MISSING, "image.path: field required."),
+    ("image.path", "images/a.qcow2", "image.path: path is not absolute."),
+    ("image.path", "/", "image.path: string should have at least 2 characters."),
+    ("image.path", "/" + "a" * 4096, "image.path: string should have at most 4096 characters."),
+    ("image.format", "vmdk", "image.format: string should match pattern '^(qcow2|raw)$'."),
+    ("boot.kernel", "vmlinuz", "boot.kernel: path is not absolute."),
+    ("boot.initrd", "initrd", "boot.initrd: path is not absolute."),
+    ("boot.cmdline", "x" * 2049, "boot.cmdline: string should have at most 2048 characters."),
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"), BAD, ids=[f"{number}-{field}" for number, (field, _, _) in enumerate(BAD)]
+)
+def test_a_bad_field_gets_one_sentence_that_names_it(field: str, value: object, sentence: str) -> None:
+    """Nothing is coerced, nothing unknown is overlooked."""
+    assert refused(changed(field, value)) == sentence
+
+
+@pytest.mark.parametrize("field", ["image", "boot"])
+@pytest.mark.parametrize("value", ["text", [], 7], ids=["text", "list", "number"])
+def test_a_part_is_an_object(field: str, value: object) -> None:
+    """The sentence names the part."""
+    assert re.fullmatch(rf"{field}: input should be a valid dictionary[^\n]*\.", refused(changed(field, value)))
+
+
+@pytest.mark.parametrize("field", ["name", "boot.cmdline", "boot.kernel", "boot.initrd", "image.path"])
+@pytest.mark.parametrize(
+    "character",
+    ["\x00", "\n", "\t", "\x1b", "\x7f", "\ufffe", "\uffff"],
+    ids=["NUL", "newline", "tab", "escape", "delete", "FFFE", "FFFF"],
+)
+def test_a_control_character_is_refused_wherever_text_goes_into_a_definition(field: str, character: str) -> None:
+    """At its beginning, within it and at its end."""
+    for text in (f"{character}/a", f"/a{character}b", f"/a{character}"):
+        assert refused(changed(field, text)) == f"{field}: value has a control character."
+
+
+@pytest.mark.parametrize("field", ["name", "boot.cmdline", "boot.kernel"])
+def test_half_a_character_is_refused(field: str) -> None:
+    """A lone surrogate is no text; JSON can carry one all the same."""
+    assert refused(changed(field, "/a\ud800")).startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("name", ["Bücher & <Söhne>", "虚拟机", "\N{GRINNING FACE}", "a  b"])
+def test_any_printable_name_is_taken(name: str) -> None:
+    """Escaping it is the definition's task."""
+    assert parse(SpawnRequest, changed("name", name)).name == name
+
+
+def test_a_guest_needs_something_to_start_from() -> None:
+    """An image, an empty disk or a kernel."""
+    sentence = refused({"name": "vm", "memory_mib": 64})
+    assert sentence.endswith("image: a guest needs something to start from: image, disk_gib or boot.")
+    for start in ({"image": {"path": "/a"}}, {"disk_gib": 1}, {"boot": {"kernel": "/a"}}):
+        parse(SpawnRequest, {"name": "vm", "memory_mib": 64, **start})
+
+
+def test_the_first_of_many_mistakes_is_named() -> None:
+    """One sentence, not a list."""
+    sentence = refused({"name": 7, "memory_mib": 1, "nonsense": []})
+    assert sentence.startswith("name: ")
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("document", [{"force": True}, {"version": 0}, {"version": "1"}])
+def test_a_destroy_has_no_field_but_its_version(document: dict[str, Any]) -> None:
+    """There is nothing about it to choose."""
+    with pytest.raises(BadRequestError, match=rf"^{next(iter(document))}: [^\n]+\.$"):
+        parse(DestroyRequest, document)
+
+
+def test_a_request_does_not_change() -> None:
+    """Steps share it."""
+    request: Any = parse(DestroyRequest, {})
+    with pytest.raises(ValueError, match=r"frozen"):
+        request.version = 2
+
+
+# --- the schema
+
+
+def _properties(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for part in (schema, *schema.get("$defs", {}).values()):
+        yield from part.get("properties", {}).items()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)
+def test_the_schema_describes_every_field(operation: Operation[Any]) -> None:
+    """Whoever writes an orchestrator reads it instead of the code; unknown fields are ruled out there too."""
+    schema = operation.request.model_json_schema()
+    assert [name for name, part in _properties(schema) if not part.get("description")] == []
+    for part in (schema, *schema.get("$defs", {}).values()):
+        assert part["additionalProperties"] is False
+        assert part["description"]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)
+def test_a_quantity_has_its_unit_in_its_name(operation: Operation[Any]) -> None:
+    """A number without a unit is a count."""
+    for name, part in _properties(operation.request.model_json_schema()):
+        kinds = {part.get("type"), *(one.get("type") for one in part.get("anyOf", ()))}
+        if kinds & {"integer", "number"}:
+            assert name in COUNTS or name.endswith(UNITS)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)
+def test_every_request_is_strict(operation: Operation[Any]) -> None:
+    """Frozen, nothing coerced, nothing unknown."""
+    assert issubclass(operation.request, Request)
+    assert {key: operation.request.model_config.get(key) for key in ("strict", "frozen", "extra")} == {
+        "strict": True,
+        "frozen": True,
+        "extra": "forbid",
+    }
