@@ -114,6 +114,7 @@ class EventType(StrEnum):
     REDIRECTED = "redirected"  #: its instance lives on another host; the job goes there
     WAITING = "waiting"
     UNDOING = "undoing"
+    PAST_RETURN = "past_return"  #: from here on there is only forward
     CANCEL_REQUESTED = "cancel_requested"
     CANCEL_REFUSED = "cancel_refused"
     RING_REFUSED = "ring_refused"

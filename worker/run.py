@@ -137,6 +137,9 @@ class Runner:
 
     def _make(self, run: Run, steps: Steps) -> None:
         """Make every fact true, or turn round."""
+        if run.lease.job.cancel_requested and not run.lease.job.past_return:
+            self._turn_round(run, steps, Verdict.CANCELLED, None)
+            return
         try:
             for record in run.lease.steps:
                 run.make_true(steps[record.name], record)

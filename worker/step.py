@@ -70,10 +70,16 @@ class Run:
         return replace(work, intent=intent, intended=True), attempt
 
     def take_back(self, step: Step[Any], made: StepRecord) -> None:
-        """Undo a step that this run intended, and see that it is undone; raises HostError."""
+        """Undo a step that this run intended, and see that it is undone; raises HostError.
+
+        What belongs to somebody else by now is left alone. What is not there is undone all the same: a look does
+        not see the unpublished half of an effect.
+        """
         work = self._work(made)
 
         def undo() -> None:
+            if isinstance(step.look(work, self.host), NotOurs):
+                return
             step.undo(work, self.host)
             if isinstance(step.look(work, self.host), There | Partial | InProgress):
                 raise HostError(ErrorClass.TRANSIENT, f"{step.name} was undone, and is still there")

@@ -113,7 +113,7 @@ def wait(  # noqa: PLR0913  # what the row is about
         hold(connection, lease)
         record_seen(connection, lease, seen)
         not_before = connection.execute(select(now_in_database(delay))).scalar_one()
-        connection.execute(
+        waits = connection.execute(
             update(jobs)
             .where(jobs.c.id == lease.job.id, jobs.c.epoch == lease.epoch)
             .values(
@@ -124,13 +124,14 @@ def wait(  # noqa: PLR0913  # what the row is about
                 # while undoing, the job's error stays the one that it will fail with
                 **({} if lease.job.verdict is not None else {"error": error.as_json()}),
             )
-        )
+            .returning(jobs.c.waits)
+        ).scalar_one()
         record_event(
             connection,
             lease.job.id,
             lease.job.run,
             EventType.WAITING,
-            data={"not_before": not_before.isoformat(), "error": error.as_json()},
+            data={"not_before": not_before.isoformat(), "waits": waits, "error": error.as_json()},
         )
 
 

@@ -159,6 +159,7 @@ def advance(database: Database, lease: Lease, seen: Sequence[Seen], intend: Inte
         attempt = _record_intent(connection, lease, intend)
         if intend.passes_return and not row.past_return:
             connection.execute(_PASS_RETURN, _held(lease))
+            record_event(connection, lease.job.id, lease.job.run, EventType.PAST_RETURN)
         return Advanced(cancelled=False, attempt=attempt)
 
 
@@ -194,13 +195,13 @@ def begin_undo(
 ) -> tuple[StepRecord, ...]:
     """Turn the run round: give every step with an intent of this run a row to be undone in; the run's steps now.
 
-    A step whose last attempt met a conflict made nothing: what stands in its place is somebody else's.
+    A step whose only attempt met a conflict made nothing: what stands in its place is somebody else's.
     """
     with database.write() as connection:
         hold(connection, lease)
         record_seen(connection, lease, seen)
         intended = connection.execute(
-            select(steps.c.position, steps.c.name, steps.c.error).where(
+            select(steps.c.position, steps.c.name, steps.c.error, steps.c.attempts).where(
                 steps.c.job == lease.job.id,
                 steps.c.run == lease.job.run,
                 steps.c.direction == Direction.DO,
@@ -208,7 +209,7 @@ def begin_undo(
                 steps.c.state.in_([StepState.INTENDED, StepState.DONE]),
             )
         ).all()
-        ours = [step for step in intended if step.error is None or step.error["class"] != ErrorClass.CONFLICT]
+        ours = [step for step in intended if not _met_a_stranger(step)]
         if ours:
             connection.execute(
                 insert(steps),
@@ -239,6 +240,10 @@ def begin_undo(
             data={"verdict": verdict.value, "error": None if error is None else error.as_json()},
         )
         return steps_of(connection, lease.job.id, lease.job.run)
+
+
+def _met_a_stranger(step: Any) -> bool:  # noqa: ANN401  # a row of steps
+    return step.attempts == 1 and step.error is not None and step.error["class"] == ErrorClass.CONFLICT
 
 
 def _held(lease: Lease) -> dict[str, Any]:

@@ -79,5 +79,5 @@ class SpawnRequest(Request):
     @model_validator(mode="after")
     def _bootable(self) -> Self:
         if not self.has_root_disk and self.boot is None:
-            raise ValueError("image: a guest needs something to start from: image, disk_gib or boot")
+            raise ValueError("a guest needs something to start from: image, disk_gib or boot")
         return self

@@ -150,7 +150,7 @@ def test_a_message_in_a_flushed_broker_changes_nothing_for_an_accepted_job(
 ) -> None:
     """A job that was submitted while no worker ran is found without its ring."""
     site.start_worker()
-    site.worker.terminate(30)
+    assert site.worker.terminate(30) == 0, site.log
     submitted = site.submit("spawn", instance, small_guest)
     assert submitted.returncode == 0, submitted.stderr
     with orchestrator.app.connection_for_write() as connection:

@@ -56,7 +56,7 @@ def test_a_timeout_of_the_waiting_leaves_the_job_going(
     """Exit status 3; the job is still there, and a stopped worker is told of."""
     site = embedded_site
     site.start_worker()
-    site.worker.terminate(30)
+    assert site.worker.terminate(30) == 0, site.log
 
     waited = site.submit("spawn", instance, small_guest, "--wait", "--timeout", "0.3", "--job-id", "patient")
 
@@ -76,7 +76,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_watch_it(
     """Interrupting the watcher is not cancelling the job."""
     site = embedded_site
     site.start_worker()
-    site.worker.terminate(30)
+    assert site.worker.terminate(30) == 0, site.log
     target = ["--host", "h1", "--instance", str(instance), "--request", "-", "--job-id", "watched", "--wait"]
     watcher = subprocess.Popen(
         [sys.executable, "-m", "worker.cli", "submit", "spawn", *target],

@@ -966,9 +966,10 @@ def test_a_host_name_is_bound_to_one_machine(desk: Desk) -> None:
 # --- replay
 
 
-def replayed(details: JobDetails) -> dict[str, Any]:  # a case for each type of event
+def replayed(details: JobDetails) -> dict[str, Any]:  # noqa: C901  # a case for each type of event
     """What a job's events alone say of its row."""
     row: dict[str, Any] = {"error": None, "outcome": None, "verdict": None, "epoch": 0, "cancel_requested": False}
+    row |= {"past_return": False, "waits": 0}
     for event in details.events:
         data = event.data
         row["run"] = event.run
@@ -981,10 +982,12 @@ def replayed(details: JobDetails) -> dict[str, Any]:  # a case for each type of 
             case EventType.REDIRECTED:
                 row["host"] = data["to"]
             case EventType.WAITING:
-                row |= {"state": "waiting", "not_before": data["not_before"]}
+                row |= {"state": "waiting", "not_before": data["not_before"], "waits": data["waits"]}
                 row["error"] = row["error"] if row["verdict"] else data["error"]
             case EventType.UNDOING:
-                row |= {"verdict": data["verdict"], "error": data["error"]}
+                row |= {"verdict": data["verdict"], "error": data["error"], "waits": 0}
+            case EventType.PAST_RETURN:
+                row["past_return"] = True
             case EventType.QUARANTINED:
                 row |= {"state": "quarantined", "error": data["error"]}
             case EventType.CANCEL_REQUESTED:
@@ -1014,6 +1017,8 @@ def standing(details: JobDetails) -> dict[str, Any]:
         "error": None if job.error is None else job.error.as_json(),
         "outcome": job.outcome,
         "cancel_requested": job.cancel_requested,
+        "past_return": job.past_return,
+        "waits": job.waits,
         "not_before": None if job.not_before is None else job.not_before.isoformat(),
     }
 
@@ -1083,7 +1088,7 @@ def test_replaying_the_events_of_a_job_rebuilds_its_row(desk: Desk, life: str) -
 
 #: What of a job's row its events do not tell: numbers and moments that the database gave, what follows from the
 #: operation, and how the run stands at its steps.
-NOT_IN_HISTORY = {"id", "number", "job_class", "submitted_at", "started_at", "ended_at", "past_return", "waits"}
+NOT_IN_HISTORY = {"id", "number", "job_class", "submitted_at", "started_at", "ended_at"}
 
 
 def test_what_the_history_does_not_tell_is_known(desk: Desk) -> None:

@@ -137,7 +137,7 @@ def test_any_printable_name_is_taken(name: str) -> None:
 def test_a_guest_needs_something_to_start_from() -> None:
     """An image, an empty disk or a kernel."""
     sentence = refused({"name": "vm", "memory_mib": 64})
-    assert sentence.endswith("image: a guest needs something to start from: image, disk_gib or boot.")
+    assert sentence.endswith("request: a guest needs something to start from: image, disk_gib or boot.")
     for start in ({"image": {"path": "/a"}}, {"disk_gib": 1}, {"boot": {"kernel": "/a"}}):
         parse(SpawnRequest, {"name": "vm", "memory_mib": 64, **start})
 
