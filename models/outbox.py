@@ -6,7 +6,7 @@ A row is delivered at least once; what it carries is the same each time, under t
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import bindparam, or_, select, update
 
 from models.engine import Database, now_in_database
 from models.reading import job_from_row
@@ -29,6 +29,21 @@ class Letter:
     canvas: Json
 
 
+_UNDELIVERED = (
+    select(jobs, outbox.c.number.label("letter"), outbox.c.kind, outbox.c.host.label("to"), outbox.c.run.label("of"))
+    .join(jobs, outbox.c.job == jobs.c.id)
+    .where(outbox.c.published_at.is_(None))
+    .order_by(outbox.c.number)
+    .limit(bindparam("at_most"))
+)
+_UNDELIVERED_OF_JOB = _UNDELIVERED.where(outbox.c.job == bindparam("of_job"))
+_DELIVERED = (
+    update(outbox)
+    .where(outbox.c.number == bindparam("letter"))
+    .values(published_at=now_in_database(), tries=outbox.c.tries + 1, error=None)
+)
+
+
 def undelivered(
     database: Database, *, host: str | None, job: str | None = None, min_age: timedelta = timedelta(0), limit: int = 100
 ) -> list[Letter]:
@@ -37,34 +52,23 @@ def undelivered(
     With ``host`` only outcomes of that host's jobs and rings for any host; with ``job`` only that job's.
     ``min_age`` leaves time for whoever committed a letter to deliver it itself.
     """
-    query = (
-        select(
-            jobs, outbox.c.number.label("letter"), outbox.c.kind, outbox.c.host.label("to"), outbox.c.run.label("of")
-        )
-        .join(jobs, outbox.c.job == jobs.c.id)
-        .where(outbox.c.published_at.is_(None), outbox.c.created_at <= now_in_database(-min_age))
-        .order_by(outbox.c.number)
-        .limit(limit)
-    )
+    query = _UNDELIVERED if job is None else _UNDELIVERED_OF_JOB
     if host is not None:
         query = query.where(or_(outbox.c.kind == OutboxKind.RING, outbox.c.host == host))
-    if job is not None:
-        query = query.where(outbox.c.job == job)
+    if min_age:
+        query = query.where(outbox.c.created_at <= now_in_database(-min_age))
+    asked = {"at_most": limit} | ({} if job is None else {"of_job": job})
     with database.read() as connection:
         return [
             Letter(row.letter, row.kind, row.to, row.of, job_from_row(row), row.canvas or {})
-            for row in connection.execute(query)
+            for row in connection.execute(query, asked)
         ]
 
 
 def delivered(database: Database, letter: Letter) -> None:
     """Note that the broker has the letter."""
     with database.write() as connection:
-        connection.execute(
-            update(outbox)
-            .where(outbox.c.number == letter.number)
-            .values(published_at=now_in_database(), tries=outbox.c.tries + 1, error=None)
-        )
+        connection.execute(_DELIVERED, {"letter": letter.number})
 
 
 def not_delivered(database: Database, letter: Letter, error: str) -> None:

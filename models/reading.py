@@ -13,6 +13,7 @@ from models.records import Device, ErrorRecord, InstanceRecord, JobRecord, StepR
 from models.states import Direction, JobState
 from models.tables import devices, hosts, instances, job_events, jobs, steps, workers
 
+_JOB = select(jobs).where(jobs.c.id == bindparam("wanted"))
 _STEPS_OF = (
     select(steps)
     .where(steps.c.job == bindparam("of_job"), steps.c.run == bindparam("of_run"))
@@ -124,7 +125,7 @@ class HostRecord:
 def job(database: Database, job_id: str) -> JobRecord | None:
     """The job's row, or None."""
     with database.read() as connection:
-        row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+        row = connection.execute(_JOB, {"wanted": job_id}).one_or_none()
         return None if row is None else job_from_row(row)
 
 

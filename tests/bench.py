@@ -102,7 +102,7 @@ def measure(rounds: int) -> dict[str, Any]:
         lab.callback(bare.close)
         orchestrator = Orchestrator(redis.url)
         lab.callback(orchestrator.close)
-        site.start_worker(settings={"LOG_LEVEL": "INFO"})
+        site.start_worker(settings={"SWEEP_INTERVAL_S": "0.5"})  # as it is by default
         request = {
             "name": "bench",
             "memory_mib": 96,

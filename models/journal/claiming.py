@@ -285,6 +285,40 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
     )
 
 
+_other = jobs.alias("other")
+_HELD_UP = exists().where(
+    _other.c.instance == jobs.c.instance,
+    _other.c.id != jobs.c.id,
+    or_(
+        _other.c.state.in_(UNSETTLED),
+        and_(_other.c.state == JobState.QUEUED, _other.c.number < jobs.c.number),
+    ),
+    or_(
+        jobs.c.operation.not_in(bindparam("superseding", expanding=True)),
+        and_(_other.c.operation == jobs.c.operation, _other.c.state != JobState.QUARANTINED),
+    ),
+)
+_DUE = or_(
+    jobs.c.not_before <= now_in_database(),
+    and_(jobs.c.cancel_requested_at.is_not(None), jobs.c.verdict.is_(None)),
+)
+_CLAIMABLE = (
+    select(jobs.c.id)
+    .where(
+        jobs.c.host == bindparam("here"),
+        jobs.c.job_class.in_(bindparam("classes", expanding=True)),
+        jobs.c.id.not_in(bindparam("in_hand", expanding=True)),
+        or_(
+            and_(jobs.c.state == JobState.QUEUED, ~_HELD_UP),
+            jobs.c.state == JobState.RUNNING,
+            and_(jobs.c.state == JobState.WAITING, _DUE),
+        ),
+    )
+    .order_by(jobs.c.number)
+    .limit(bindparam("at_most"))
+)
+
+
 def claimable(  # noqa: PLR0913  # a query's conditions
     database: Database,
     host: str,
@@ -299,39 +333,12 @@ def claimable(  # noqa: PLR0913  # a query's conditions
     A running job of this host counts when no thread of this process has it in hand (``in_hand``): its owner is
     dead, because the host's lock is ours. ``superseding`` names the operations that do not wait for jobs before them.
     """
-    other = jobs.alias("other")
-    held_up = exists().where(
-        other.c.instance == jobs.c.instance,
-        other.c.id != jobs.c.id,
-        or_(
-            other.c.state.in_(UNSETTLED),
-            and_(other.c.state == JobState.QUEUED, other.c.number < jobs.c.number),
-        ),
-        or_(
-            jobs.c.operation.not_in(superseding),
-            and_(other.c.operation == jobs.c.operation, other.c.state != JobState.QUARANTINED),
-        ),
-    )
-    query = (
-        select(jobs.c.id)
-        .where(
-            jobs.c.host == host,
-            jobs.c.job_class.in_(classes),
-            jobs.c.id.not_in(in_hand),
-            or_(
-                and_(jobs.c.state == JobState.QUEUED, ~held_up),
-                jobs.c.state == JobState.RUNNING,
-                and_(
-                    jobs.c.state == JobState.WAITING,
-                    or_(
-                        jobs.c.not_before <= now_in_database(),
-                        and_(jobs.c.cancel_requested_at.is_not(None), jobs.c.verdict.is_(None)),
-                    ),
-                ),
-            ),
-        )
-        .order_by(jobs.c.number)
-        .limit(limit)
-    )
+    asked = {
+        "here": host,
+        "classes": list(classes),
+        "in_hand": list(in_hand),
+        "superseding": list(superseding),
+        "at_most": limit,
+    }
     with database.read() as connection:
-        return list(connection.execute(query).scalars())
+        return list(connection.execute(_CLAIMABLE, asked).scalars())

@@ -8,8 +8,10 @@ each time, under the same ids, so that a second delivery after a crash starts no
 import logging
 import queue
 import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: How often the outbox is looked through when nobody calls, in seconds: the backstop for letters left behind.
 ROUND_S = 2.0
+#: A claim is news that can wait until the claimed job's own first calls are on their way, in seconds.
+CLAIM_TOLD_AFTER_S = 0.02
 #: Rings of others are left to whoever committed them for this long.
 OTHERS_RINGS_AGE = timedelta(seconds=5)
 #: Namespace of the ids that callbacks get where their sender gave them none: fixed, so that they are the same again.
@@ -63,6 +67,15 @@ def _payload(job: JobRecord) -> dict[str, Any]:
     return {"instance": str(job.instance), "request": dict(job.request), "host": job.sent_to}
 
 
+@dataclass(frozen=True)
+class _Claim:
+    """The news that a job was claimed."""
+
+    job: JobRecord
+    rung: bool
+    due: float  #: when it is told, if nothing of the job must be told before
+
+
 class Postman(threading.Thread):
     """Delivers letters until it is stopped. It fits `worker.run.Announcer`."""
 
@@ -73,12 +86,12 @@ class Postman(threading.Thread):
         self._host = host
         self._worker_name = worker_name
         self._rings = rings
-        self._errands: queue.SimpleQueue[tuple[JobRecord, bool] | str | None] = queue.SimpleQueue()
+        self._errands: queue.SimpleQueue[_Claim | str | None] = queue.SimpleQueue()
         self._events: Any = None
 
     def claimed(self, job: JobRecord, *, rung: bool) -> None:
         """The claim writes STARTED; of a job that no message brought, Celery's watchers are told as well."""
-        self._errands.put((job, rung))
+        self._errands.put(_Claim(job, rung=rung, due=time.monotonic() + CLAIM_TOLD_AFTER_S))
 
     def left_in_outbox(self, job_id: str) -> None:
         """Look for the job's letters now."""
@@ -92,18 +105,29 @@ class Postman(threading.Thread):
     @override
     def run(self) -> None:
         """Deliver as called, and look through the outbox between calls."""
+        claims: dict[str, _Claim] = {}
+        next_round = time.monotonic() + ROUND_S
         while True:
+            due = min([next_round, *(claim.due for claim in claims.values())])
             try:
-                errand = self._errands.get(timeout=ROUND_S)
+                errand = self._errands.get(timeout=max(0.0, due - time.monotonic()))
             except queue.Empty:
-                self._patiently(self._make_round)
-                continue
+                errand = ""
+            now = time.monotonic()
+            if isinstance(errand, _Claim):
+                claims[errand.job.id] = errand
+            told = [
+                job_id for job_id, claim in claims.items() if errand is None or errand == job_id or claim.due <= now
+            ]
+            for job_id in told:
+                self._patiently(self._say_started, claims.pop(job_id))
             if errand is None:
                 return
-            if isinstance(errand, tuple):
-                self._patiently(self._say_started, *errand)
-            else:
+            if isinstance(errand, str) and errand:
                 self._patiently(self._deliver_for, errand)
+            if now >= next_round:
+                self._patiently(self._make_round)
+                next_round = now + ROUND_S
 
     def _patiently(self, errand: Any, *arguments: object) -> None:  # noqa: ANN401  # one of the three methods above
         """A broker or a database that is out of reach is met again on the next round."""
@@ -140,9 +164,10 @@ class Postman(threading.Thread):
 
     # --- what Celery's state, results and callbacks are made of
 
-    def _say_started(self, job: JobRecord, rung: bool) -> None:  # noqa: FBT001  # an errand's arguments
+    def _say_started(self, claim: "_Claim") -> None:
+        job = claim.job
         self._app.backend.store_result(job.id, {"hostname": self._worker_name, "host": job.host}, states.STARTED)
-        if rung:
+        if claim.rung:
             return
         self._send_event(
             "task-received", job, name=task_name(job.operation), args="()", kwargs=repr(_payload(job)), retries=0

@@ -56,8 +56,9 @@ def sighting_of(connection: libvirt.virConnect, instance: UUID) -> Sighting | No
     try:
         domain = connection.lookupByUUID(instance.bytes)
         state, reason = domain.state()
-        persistent, metadata = bool(domain.isPersistent()), _metadata(domain)
+        metadata = _metadata(domain)
         run = domain.ID()  # as the look-up found it: -1 when inactive
+        persistent = run < 0 or bool(domain.isPersistent())  # what is neither defined nor running is not there
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
