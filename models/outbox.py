@@ -6,7 +6,7 @@ A row is delivered at least once; what it carries is the same each time, under t
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import bindparam, select, update
 
 from models.engine import Database, now_in_database
 from models.reading import job_from_row
@@ -27,10 +27,18 @@ class Letter:
     run: int
     job: JobRecord
     canvas: Json
+    tries: int  #: how often it could not be delivered
 
 
 _UNDELIVERED = (
-    select(jobs, outbox.c.number.label("letter"), outbox.c.kind, outbox.c.host.label("to"), outbox.c.run.label("of"))
+    select(
+        jobs,
+        outbox.c.number.label("letter"),
+        outbox.c.kind,
+        outbox.c.host.label("to"),
+        outbox.c.run.label("of"),
+        outbox.c.tries,
+    )
     .join(jobs, outbox.c.job == jobs.c.id)
     .where(outbox.c.published_at.is_(None))
     .order_by(outbox.c.number)
@@ -44,23 +52,30 @@ _DELIVERED = (
 )
 
 
-def undelivered(
-    database: Database, *, host: str | None, job: str | None = None, min_age: timedelta = timedelta(0), limit: int = 100
+def undelivered(  # noqa: PLR0913  # a query's conditions
+    database: Database,
+    *,
+    host: str | None = None,
+    kind: OutboxKind | None = None,
+    job: str | None = None,
+    min_age: timedelta = timedelta(0),
+    limit: int = 100,
 ) -> list[Letter]:
-    """The oldest letters not yet delivered.
+    """The oldest letters not yet delivered: of one kind, for one host, of one job, where these are given.
 
-    With ``host`` only outcomes of that host's jobs and rings for any host; with ``job`` only that job's.
     ``min_age`` leaves time for whoever committed a letter to deliver it itself.
     """
     query = _UNDELIVERED if job is None else _UNDELIVERED_OF_JOB
     if host is not None:
-        query = query.where(or_(outbox.c.kind == OutboxKind.RING, outbox.c.host == host))
+        query = query.where(outbox.c.host == host)
+    if kind is not None:
+        query = query.where(outbox.c.kind == kind)
     if min_age:
         query = query.where(outbox.c.created_at <= now_in_database(-min_age))
     asked = {"at_most": limit} | ({} if job is None else {"of_job": job})
     with database.read() as connection:
         return [
-            Letter(row.letter, row.kind, row.to, row.of, job_from_row(row), row.canvas or {})
+            Letter(row.letter, row.kind, row.to, row.of, job_from_row(row), row.canvas or {}, row.tries)
             for row in connection.execute(query, asked)
         ]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from models import reading
 from models.engine import OUT_OF_REACH, Database
-from models.journal.claiming import claimable
+from models.journal.due import claimable
 from models.records import JobRecord
 from models.states import JobClass
 from worker.run import Runner

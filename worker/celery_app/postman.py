@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: How often the outbox is looked through when nobody calls, in seconds: the backstop for letters left behind.
 ROUND_S = 2.0
+#: A letter that meets a defect is tried again after doubling waits, at most this long, in seconds.
+LETTER_WAITS_MAX_S = 300.0
 #: A claim is news that can wait until the claimed job's own first calls are on their way, in seconds.
 CLAIM_TOLD_AFTER_S = 0.02
 #: Rings of others are left to whoever committed them for this long.
@@ -88,6 +90,7 @@ class Postman(threading.Thread):
         self._rings = rings
         self._errands: queue.SimpleQueue[_Claim | str | None] = queue.SimpleQueue()
         self._events: Any = None
+        self._not_before: dict[int, float] = {}  # of letters that met a defect
 
     def claimed(self, job: JobRecord, *, rung: bool) -> None:
         """The claim writes STARTED; of a job that no message brought, Celery's watchers are told as well."""
@@ -140,18 +143,18 @@ class Postman(threading.Thread):
             log.exception("the postman met a defect; the letter stays in the outbox")
 
     def _make_round(self) -> None:
-        for letter in undelivered(self._database, host=self._host):
-            if letter.kind is OutboxKind.OUTCOME:
-                self._deliver(letter)
-        for letter in undelivered(self._database, host=None, min_age=OTHERS_RINGS_AGE):
-            if letter.kind is OutboxKind.RING:
+        outcomes = undelivered(self._database, host=self._host, kind=OutboxKind.OUTCOME)
+        rings = undelivered(self._database, kind=OutboxKind.RING, min_age=OTHERS_RINGS_AGE)
+        for letter in (*outcomes, *rings):
+            if self._not_before.get(letter.number, 0.0) <= time.monotonic():
                 self._deliver(letter)
 
     def _deliver_for(self, job_id: str) -> None:
-        for letter in undelivered(self._database, host=None, job=job_id):
+        for letter in undelivered(self._database, job=job_id):
             self._deliver(letter)
 
     def _deliver(self, letter: Letter) -> None:
+        """Deliver the letter, and note it. Without a broker all letters wait; one with a defect waits alone."""
         try:
             if letter.kind is OutboxKind.OUTCOME:
                 self._say_outcome(letter)
@@ -159,7 +162,13 @@ class Postman(threading.Thread):
                 ring(self._app, letter.job, letter.host)
         except Exception as error:
             not_delivered(self._database, letter, f"{type(error).__name__}: {error}")
-            raise
+            if isinstance(error, _UNREACHABLE):
+                raise
+            log.exception("a letter cannot be delivered: job=%s kind=%s", letter.job.id, letter.kind)
+            wait_s = min(LETTER_WAITS_MAX_S, ROUND_S * 2.0 ** min(letter.tries, 10))
+            self._not_before[letter.number] = time.monotonic() + wait_s
+            return
+        self._not_before.pop(letter.number, None)
         delivered(self._database, letter)
 
     # --- what Celery's state, results and callbacks are made of

@@ -15,7 +15,7 @@ def ring_now(settings: Settings, database: Database, job: JobRecord) -> str | No
     """Ring for the job that was just accepted; the error, if the broker could not be told."""
     app = build_app(settings)
     try:
-        for letter in undelivered(database, host=None, job=job.id):
+        for letter in undelivered(database, job=job.id):
             if letter.kind is OutboxKind.RING:
                 ring(app, job, letter.host)
                 delivered(database, letter)

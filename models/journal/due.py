@@ -1,0 +1,67 @@
+"""What a host could claim now: the sweeper's question. The claim itself asks everything again."""
+
+from collections.abc import Collection
+
+from sqlalchemy import and_, bindparam, exists, or_, select
+
+from models.engine import Database, now_in_database
+from models.states import UNSETTLED, JobClass, JobState
+from models.tables import jobs
+
+_other = jobs.alias("other")
+_HELD_UP = exists().where(
+    _other.c.instance == jobs.c.instance,
+    _other.c.id != jobs.c.id,
+    or_(
+        _other.c.state.in_(UNSETTLED),
+        and_(_other.c.state == JobState.QUEUED, _other.c.number < jobs.c.number),
+    ),
+    or_(
+        jobs.c.operation.not_in(bindparam("superseding", expanding=True)),
+        and_(_other.c.operation == jobs.c.operation, _other.c.state != JobState.QUARANTINED),
+    ),
+)
+_DUE = or_(
+    jobs.c.not_before <= now_in_database(),
+    and_(jobs.c.cancel_requested_at.is_not(None), jobs.c.verdict.is_(None)),
+)
+_CLAIMABLE = (
+    select(jobs.c.id)
+    .where(
+        jobs.c.host == bindparam("here"),
+        jobs.c.job_class.in_(bindparam("classes", expanding=True)),
+        jobs.c.id.not_in(bindparam("in_hand", expanding=True)),
+        or_(
+            and_(jobs.c.state == JobState.QUEUED, ~_HELD_UP),
+            jobs.c.state == JobState.RUNNING,
+            and_(jobs.c.state == JobState.WAITING, _DUE),
+        ),
+    )
+    .order_by(jobs.c.number)
+    .limit(bindparam("at_most"))
+)
+
+
+def claimable(  # noqa: PLR0913  # a query's conditions
+    database: Database,
+    host: str,
+    *,
+    classes: Collection[JobClass],
+    in_hand: Collection[str],
+    superseding: Collection[str],
+    limit: int,
+) -> list[str]:
+    """The host's jobs of these classes that could be claimed now, in order of submission.
+
+    A running job of this host counts when no thread of this process has it in hand (``in_hand``): its owner is
+    dead, because the host's lock is ours. ``superseding`` names the operations that do not wait for jobs before them.
+    """
+    asked = {
+        "here": host,
+        "classes": list(classes),
+        "in_hand": list(in_hand),
+        "superseding": list(superseding),
+        "at_most": limit,
+    }
+    with database.read() as connection:
+        return list(connection.execute(_CLAIMABLE, asked).scalars())
