@@ -1,10 +1,13 @@
 """What a plain Celery client sees."""
 
+import base64
+import json
 import threading
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from celery import chord, group
 
 from models import reading
 from tests.lab.hosts import LibvirtHost
@@ -118,6 +121,27 @@ def test_a_known_id_with_another_payload_is_refused_and_overwrites_nothing(
     assert orchestrator.result(first.id).state == "SUCCESS"
     assert orchestrator.result(first.id).get(timeout=5) == outcome
     orchestrator.send("destroy", instance, {}).get(timeout=RESULT_WITHIN_S)
+
+
+def test_a_chord_of_jobs_calls_its_body_once_with_their_outcomes(
+    site: Site, orchestrator: Orchestrator, small_guest: dict[str, Any]
+) -> None:
+    """Two spawns side by side, then a body that is no job of ours; then both destroyed as a group."""
+    site.start_worker()
+    instances = [uuid4(), uuid4()]
+    spawns = [orchestrator.signature("spawn", instance, small_guest) for instance in instances]
+
+    chord(spawns, app=orchestrator.app)(orchestrator.app.signature("audit.both", queue="audit"))
+
+    with orchestrator.app.connection_for_read() as connection:
+        eventually(lambda: connection.default_channel.client.llen("audit") == 1, "the body is called", 60)
+        message = json.loads(connection.default_channel.client.lindex("audit", 0))
+    [outcomes] = json.loads(base64.b64decode(message["body"]))[0]
+    assert [outcome["instance"] for outcome in outcomes] == [str(instance) for instance in instances]
+    destroys = [orchestrator.signature("destroy", instance, {}) for instance in instances]
+    results = group(destroys, app=orchestrator.app).apply_async().get(timeout=RESULT_WITHIN_S)
+    assert [result["state"] for result in results] == ["succeeded", "succeeded"]
+    assert site.files() == []
 
 
 def test_revoke_cancels_a_queued_job_and_its_id_is_not_kept(
