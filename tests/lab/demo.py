@@ -6,6 +6,8 @@ import time
 from contextlib import ExitStack
 from uuid import uuid4
 
+from rich.console import Console
+
 from tests.lab.guest_image import base_image, boots_seen, guest_image
 from tests.lab.hosts import LibvirtHost
 from tests.lab.orchestrator import RESULT_WITHIN_S, Orchestrator
@@ -14,6 +16,8 @@ from tests.lab.postgres import PostgresServer
 from tests.lab.redis import RedisServer
 from tests.lab.site import Site
 from tests.lab.waiting import eventually
+from worker.cli.exits import OK
+from worker.cli.following import follow
 
 USERSPACE_WITHIN_S = 60.0
 
@@ -40,6 +44,13 @@ def hostler(site: Site, *arguments: str) -> int:
     return subprocess.run(
         [sys.executable, "-m", "worker.cli", *arguments], env=site.environment, cwd=CHECKOUT, check=False
     ).returncode
+
+
+def watch(site: Site, job_id: str) -> int:
+    """What `hostler jobs watch` does, from the moment on that the job is recorded."""
+    say(f"\n$ hostler jobs watch {job_id}")
+    eventually(lambda: site.state_of(job_id) is not None, "the job is recorded")
+    return follow(site.database, job_id, timeout_s=RESULT_WITHIN_S, console=Console())[1]
 
 
 def main() -> None:
@@ -76,8 +87,7 @@ def tell_story(site: Site, libvirt: LibvirtHost, orchestrator: Orchestrator) -> 
     say(f'   send_task("compute.spawn", kwargs={{"instance": "{instance}", "request": {{…}}, "host": "h1"}},')
     say(f'             task_id="{job_id}", queue="host.h1")')
     spawned = orchestrator.send("spawn", instance, request, job_id=job_id)
-    eventually(lambda: site.hostler("jobs", "show", job_id).returncode == 0, "the job is recorded")
-    hostler(site, "jobs", "watch", job_id)
+    watch(site, job_id)
     outcome = spawned.get(timeout=RESULT_WITHIN_S)
     require(outcome["state"] == "succeeded", "Celery's result says that it succeeded")
 
@@ -99,8 +109,7 @@ def tell_story(site: Site, libvirt: LibvirtHost, orchestrator: Orchestrator) -> 
 
     say("\nIt is destroyed:")
     orchestrator.send("destroy", instance, {}, job_id="demo-destroy")
-    eventually(lambda: site.hostler("jobs", "show", "demo-destroy").returncode == 0, "the job is recorded")
-    require(hostler(site, "jobs", "watch", "demo-destroy") == 0, "the destroy succeeded")
+    require(watch(site, "demo-destroy") == OK, "the destroy succeeded")
     require(site.files() == [] and not libvirt.qemu_pids(), "no file and no process of it is left")
     hostler(site, "jobs", "list")
 

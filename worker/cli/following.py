@@ -1,7 +1,6 @@
 """Following a job to its end: a live table on a terminal, one line per change elsewhere."""
 
 import time
-from datetime import datetime
 from typing import Self
 
 from rich.console import Console, Group
@@ -16,6 +15,7 @@ from models.reading import JobDetails
 from models.records import StepRecord
 from models.states import FINAL, Direction, JobState, StepState
 from worker.cli.exits import OF_STATE, TIMEOUT
+from worker.cli.tables import took
 
 #: How often the journal is read, in seconds.
 INTERVAL_S = 0.1
@@ -68,10 +68,15 @@ class _Lines:
         """Nothing to put back."""
 
     def show(self, details: JobDetails) -> None:
+        """The job's beginning before its steps, its end after them."""
+        ended = details.job.ended_at is not None
+        if not ended:
+            self._say("job", details.job.state, _job_line(details))
         for step in details.steps:
             if step.state is not StepState.PENDING:
                 self._say((step.direction, step.name), (step.state, step.attempts), _step_line(step))
-        self._say("job", details.job.state, _job_line(details))
+        if ended:
+            self._say("job", details.job.state, _job_line(details))
 
     def _say(self, about: object, state: object, line: str) -> None:
         if self._said.get(about) != state:
@@ -79,16 +84,12 @@ class _Lines:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _seconds(start: datetime | None, end: datetime | None) -> str:
-    return "" if start is None or end is None else f"{(end - start).total_seconds():.2f} s"
-
-
 def _step_line(step: StepRecord) -> str:
     undo = "undo " if step.direction is Direction.UNDO else ""
     tries = f" attempt {step.attempts}" if step.attempts > 1 else ""
-    took = _seconds(step.started_at, step.ended_at)
+    lasted = took(step.started_at, step.ended_at)
     error = f" {step.error.error_class}: {step.error.message}" if step.error else ""
-    return f"  {undo}{step.name} {step.state}{tries}{' ' + took if took else ''}{error}"
+    return f"  {undo}{step.name} {step.state}{tries}{' ' + lasted if lasted else ''}{error}"
 
 
 def _job_line(details: JobDetails) -> str:
@@ -98,9 +99,8 @@ def _job_line(details: JobDetails) -> str:
         parts.append(f"until {job.not_before:%H:%M:%S} UTC")
     if job.error is not None:
         parts.append(f"{job.error.error_class}: {job.error.message}")
-    took = _seconds(job.started_at, job.ended_at)
-    if took:
-        parts.append(f"({took})")
+    if job.ended_at is not None and job.started_at is not None:
+        parts.append(f"({took(job.started_at, job.ended_at)})")
     return " ".join(parts)
 
 
@@ -113,7 +113,7 @@ def _picture(details: JobDetails) -> Group:
         table.add_row(
             Text(f"  {undo}{step.name}"),
             Text(step.state, style=colour),
-            Text(_seconds(step.started_at, step.ended_at)),
+            Text(took(step.started_at, step.ended_at)),
             Text(error, style="red"),
         )
     line = Text(_job_line(details), style="bold")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from models.engine import Database
     from worker.settings import Settings
 
+#: How wide a table may be where no terminal says so: in a pipe or a file, lines are not folded.
+PLAIN_WIDTH = 240
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -69,7 +71,8 @@ def console(*, stderr: bool = False) -> "Console":
     """Where tables and progress are drawn."""
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    plain = not (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, width=PLAIN_WIDTH if plain else None)
 
 
 def no_such(what: str, key: object) -> NoReturn:

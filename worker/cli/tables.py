@@ -20,15 +20,33 @@ _STATE_STYLES = {
 }
 
 
+#: Columns that are copied from a terminal: never folded.
+_WHOLE = frozenset({"JOB", "INSTANCE", "HOST", "STATE", "STARTED", "TOOK", "AT"})
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
     return table
 
 
 def _moment(at: datetime | None) -> str:
     return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _clock(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%H:%M:%S.%f}"[:-3]
+
+
+def took(start: datetime | None, end: datetime | None) -> str:
+    """How long it took, for people."""
+    return "" if start is None or end is None else f"{(end - start).total_seconds():.2f} s"
+
+
+def _worth_showing(key: str, value: object) -> bool:
+    """What the lines above the history do not say already."""
+    return value not in (None, [], "", False) and key not in {"request", "outcome", "operation", "instance"}
 
 
 def _state(state: JobState) -> Text:
@@ -70,7 +88,7 @@ def job(details: JobDetails) -> RenderableType:
         facts.append(("error", Text(f"{record.error.error_class}: {record.error.message}{libvirt}", style="red")))
     for name, value in facts:
         head.add_row(Text(name, style="bold"), value)
-    steps = _table("STEP", "STATE", "HOST", "ATTEMPTS", "STARTED", "ENDED", "ERROR")
+    steps = _table("STEP", "STATE", "HOST", "ATTEMPTS", "STARTED", "TOOK", "ERROR")
     for step in details.steps:
         undo = "undo " if step.direction is Direction.UNDO else ""
         error = "" if step.error is None else f"{step.error.error_class}: {step.error.message}"
@@ -79,14 +97,14 @@ def job(details: JobDetails) -> RenderableType:
             step.state.value,
             step.host or "",
             str(step.attempts),
-            _moment(step.started_at),
-            _moment(step.ended_at),
+            _clock(step.started_at),
+            took(step.started_at, step.ended_at),
             error,
         )
     events = _table("AT", "EVENT", "BY", "WHAT")
     for event in details.events:
-        what = ", ".join(f"{key} {value}" for key, value in event.data.items() if value not in (None, [], ""))
-        events.add_row(_moment(event.at), event.type, event.actor, what)
+        what = ", ".join(f"{key} {value}" for key, value in event.data.items() if _worth_showing(key, value))
+        events.add_row(_clock(event.at), event.type, event.actor, Text(what))
     return Group(head, "", steps, "", events)
 
 
