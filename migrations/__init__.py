@@ -32,6 +32,11 @@ def current(database: Database) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
+def is_known(revision: str) -> bool:
+    """Whether this program has the revision; if not, the database was written by a newer one."""
+    return any(script.revision == revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
 def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the database up to a revision, in one transaction."""
     with database.write() as connection:

@@ -24,6 +24,8 @@ SQLITE_BUSY_TIMEOUT_S = 30
 #: How long to wait for a PostgreSQL server to take a connection, in seconds.
 POSTGRESQL_CONNECT_TIMEOUT_S = 10
 
+#: How a database URL may begin.
+DRIVERS = frozenset({"sqlite", "sqlite+pysqlite", "postgresql+psycopg"})
 #: The database cannot be reached or does not answer: worth another try. Any other error of it is a defect.
 OUT_OF_REACH = (OperationalError, InterfaceError, PoolTimeoutError)
 
@@ -91,9 +93,13 @@ class Database:
             parsed = make_url(url)
         except ArgumentError as error:
             raise DatabaseURLError("HOSTLER_DATABASE_URL: not a database URL.") from error
+        except ValueError as error:
+            raise DatabaseURLError(f"HOSTLER_DATABASE_URL: not a database URL ({error}).") from error
         backend = parsed.get_backend_name()
         if backend not in {"sqlite", "postgresql"}:
             raise DatabaseURLError(f"HOSTLER_DATABASE_URL: {backend} is not supported; use sqlite or postgresql.")
+        if parsed.drivername not in DRIVERS:
+            raise DatabaseURLError(f"HOSTLER_DATABASE_URL: it must begin with {', '.join(sorted(DRIVERS))}.")
         self.url = parsed
         self.backend = backend
         options: dict[str, Any]
@@ -103,7 +109,15 @@ class Database:
             options = {"connect_args": {"timeout": SQLITE_BUSY_TIMEOUT_S, "isolation_level": None}}
         else:
             options = {
-                "connect_args": {"connect_timeout": POSTGRESQL_CONNECT_TIMEOUT_S, "application_name": "hostler"},
+                "connect_args": {
+                    "connect_timeout": POSTGRESQL_CONNECT_TIMEOUT_S,
+                    "application_name": "hostler",
+                    # a peer that vanished is noticed within about half a minute, not two hours
+                    "keepalives_idle": 10,
+                    "keepalives_interval": 5,
+                    "keepalives_count": 3,
+                    "tcp_user_timeout": 30_000,
+                },
                 "pool_pre_ping": True,
             }
         self.engine: Engine = create_engine(parsed, pool_size=8, max_overflow=32, **options)

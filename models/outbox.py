@@ -3,6 +3,7 @@
 A row is delivered at least once; what it carries is the same each time, under the same ids.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -59,17 +60,20 @@ def undelivered(  # noqa: PLR0913  # a query's conditions
     kind: OutboxKind | None = None,
     job: str | None = None,
     min_age: timedelta = timedelta(0),
+    but: Sequence[int] = (),
     limit: int = 100,
 ) -> list[Letter]:
     """The oldest letters not yet delivered: of one kind, for one host, of one job, where these are given.
 
-    ``min_age`` leaves time for whoever committed a letter to deliver it itself.
+    ``min_age`` leaves time for whoever committed a letter to deliver it itself; ``but`` leaves out letters by number.
     """
     query = _UNDELIVERED if job is None else _UNDELIVERED_OF_JOB
     if host is not None:
         query = query.where(outbox.c.host == host)
     if kind is not None:
         query = query.where(outbox.c.kind == kind)
+    if but:
+        query = query.where(outbox.c.number.not_in(but))
     if min_age:
         query = query.where(outbox.c.created_at <= now_in_database(-min_age))
     asked = {"at_most": limit} | ({} if job is None else {"of_job": job})

@@ -120,3 +120,9 @@ class Operation(Generic[RequestT]):
     #: The instance's state from the first claim on, and after a run was undone whole; None leaves it.
     instance_begins_as: InstanceState | None = None
     instance_undone_as: InstanceState | None = None
+
+    def is_past_return(self, step: str) -> bool:
+        """Whether an intent of this step means that there is only forward: of the point itself, or of any after it."""
+        names = [each.name for each in self.steps]
+        point = self.point_of_no_return
+        return point is not None and names.index(step) >= names.index(point)

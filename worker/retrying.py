@@ -18,7 +18,9 @@ ResultT = TypeVar("ResultT")
 PASSING = frozenset({ErrorClass.TRANSIENT, ErrorClass.UNKNOWN, ErrorClass.RESOURCE})
 
 
-def insist(action: Callable[[], ResultT], *, on: type[Exception], for_s: float) -> ResultT:
+def insist(
+    action: Callable[[], ResultT], *, on: type[Exception] | tuple[type[Exception], ...], for_s: float
+) -> ResultT:
     """What ``action`` returns; while it raises ``on`` it is tried again, for that many seconds at most."""
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(on),

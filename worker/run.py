@@ -157,7 +157,8 @@ class Runner:
             log.exception("a step has a defect: job=%s", run.lease.job.id)
             self._turn_round(run, steps, Verdict.FAILED, record_of(error))
         else:
-            self._settle(run, JobState.SUCCEEDED, None)
+            if not self._settle(run, JobState.SUCCEEDED, None):
+                self._turn_round(run, steps, Verdict.CANCELLED, None)
 
     def _turn_round(self, run: Run, steps: Steps, verdict: Verdict, error: ErrorRecord | None) -> None:
         """Undo what the run made; past the point of no return there is only forward."""
@@ -187,8 +188,8 @@ class Runner:
         cancelled = run.lease.job.verdict is Verdict.CANCELLED
         self._settle(run, JobState.CANCELLED if cancelled else JobState.FAILED, run.lease.job.error)
 
-    def _settle(self, run: Run, state: JobState, error: ErrorRecord | None) -> None:
-        settle(
+    def _settle(self, run: Run, state: JobState, error: ErrorRecord | None) -> bool:
+        settled = settle(
             self.database,
             run.lease,
             state,
@@ -198,7 +199,9 @@ class Runner:
             outbox=self.outbox,
         )
         why = "" if error is None else f" {error.error_class}: {error.message}"
-        log.info("job settled: job=%s state=%s%s", run.lease.job.id, state, why)
+        if settled:
+            log.info("job settled: job=%s state=%s%s", run.lease.job.id, state, why)
+        return settled
 
     def _wait(self, run: Run, error: ErrorRecord) -> None:
         delay = self.patience.wait_after(0 if run.progressed else run.lease.job.waits)

@@ -63,7 +63,7 @@ class Run:
     def _intend_to_make(self, step: Step[Any], record: StepRecord, work: Work[Any]) -> tuple[Work[Any], int]:
         """Commit the intent; from then on the fact may be of this job's making, whatever becomes of the attempt."""
         intent = work.intent if work.intended else step.plan(work, self.host)
-        passes_return = self.operation.point_of_no_return == step.name
+        passes_return = self.operation.is_past_return(step.name)
         attempt = self._intend(Intend(record.position, intent, passes_return=passes_return))
         if passes_return:
             self.lease = replace(self.lease, job=replace(self.lease.job, past_return=True))

@@ -68,6 +68,10 @@ def prepare_journal(settings: Settings) -> Database:
     if found is None and database.file is not None:
         migrations.upgrade(database)
         log.info("a new journal was made: %s", database.file)
+    elif found is not None and not migrations.is_known(found):
+        raise ConfigurationError(
+            f"HOSTLER_DATABASE_URL: the journal is at revision {found}, which this program is too old to know."
+        )
     elif found != needed:
         raise ConfigurationError(
             f"HOSTLER_DATABASE_URL: the journal is at revision {found or 'none'}, this program needs {needed}; "
@@ -136,7 +140,7 @@ def run_worker(
             thread.start()
         log.info("worker ready: host=%s worker=%s pid=%d lock=%s", settings.host, worker, os.getpid(), lock.path)
         try:
-            return serve(app, settings.host, threads=settings.threads)
+            return serve(app, settings.host, threads=settings.threads, on_stopping=hands.close)
         finally:
             hands.close()
             sweeper.stop(STOP_DEADLINE_S)

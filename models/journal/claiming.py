@@ -102,7 +102,7 @@ _RAISE_EPOCH = (
 )
 _RAISE_SEQUENCE = (
     update(hosts)
-    .where(hosts.c.name == bindparam("here"))
+    .where(hosts.c.name == bindparam("here"), hosts.c.worker == bindparam("claimant"))
     .values(sequence=hosts.c.sequence + 1)
     .returning(hosts.c.sequence)
 )
@@ -121,6 +121,10 @@ _TAKE_FIRST = (
 )
 
 
+class _DisplacedError(Exception):
+    """Another worker has registered the host since: nothing is claimed, and nothing was written."""
+
+
 def claim(
     database: Database, job_id: str, claimant: Claimant, terms_of: Callable[[JobRecord], Terms], *, outbox: bool
 ) -> Lease | NotNow:
@@ -128,27 +132,32 @@ def claim(
 
     With ``outbox`` a job that must go to another host is rung there, and what a superseded job came to is told.
     """
-    with database.write() as connection:
-        instance = connection.execute(_INSTANCE_OF, {"wanted": job_id}).one_or_none()
-        if instance is None:
-            return NotNow(f"there is no job {job_id}")
-        row = connection.execute(_JOB, {"wanted": job_id}).one()
-        refusal = _not_now(connection, row, claimant)
-        if refusal is not None:
-            return refusal
-        job = job_from_row(row)
-        terms = terms_of(job)
-        if row.state is JobState.QUEUED and _lives_elsewhere(instance, claimant.host):
-            return _redirect(connection, job, instance.host, outbox=outbox)
-        # a job that was begun holds its instance already, and superseded whom it would at its first claim
-        standing_before = _before(connection, job) if row.state is JobState.QUEUED else []
-        held_by = [other for other in standing_before if not _yields(other, job, terms)]
-        if held_by:
-            return NotNow(f"job {held_by[0].id} of the same instance comes first ({held_by[0].state})")
-        epoch = instance.epoch + 1
-        for other in standing_before:
-            _supersede(connection, other, job, epoch, outbox=outbox)
-        return _take(connection, job, instance, terms, claimant, epoch, tuple(other.id for other in standing_before))
+    try:
+        with database.write() as connection:
+            instance = connection.execute(_INSTANCE_OF, {"wanted": job_id}).one_or_none()
+            if instance is None:
+                return NotNow(f"there is no job {job_id}")
+            row = connection.execute(_JOB, {"wanted": job_id}).one()
+            refusal = _not_now(connection, row, claimant)
+            if refusal is not None:
+                return refusal
+            job = job_from_row(row)
+            terms = terms_of(job)
+            if row.state is JobState.QUEUED and _lives_elsewhere(instance, claimant.host):
+                return _redirect(connection, job, instance.host, outbox=outbox)
+            # a job that was begun holds its instance already, and superseded whom it would at its first claim
+            standing_before = _before(connection, job) if row.state is JobState.QUEUED else []
+            held_by = [other for other in standing_before if not _yields(other, job, terms)]
+            if held_by:
+                return NotNow(f"job {held_by[0].id} of the same instance comes first ({held_by[0].state})")
+            epoch = instance.epoch + 1
+            for other in standing_before:
+                _supersede(connection, other, job, epoch, outbox=outbox)
+            return _take(
+                connection, job, instance, terms, claimant, epoch, tuple(other.id for other in standing_before)
+            )
+    except _DisplacedError:
+        return NotNow(f"another worker serves {claimant.host} now; this one must end")
 
 
 def _not_now(connection: Connection, row: Row[Any], claimant: Claimant) -> NotNow | None:
@@ -233,7 +242,11 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
             .where(instances.c.id == job.instance)
             .values(host=claimant.host, state=terms.begins_as, name=terms.name, spec=dict(job.request), made_by=job.id)
         )
-    sequence = connection.execute(_RAISE_SEQUENCE, {"here": claimant.host}).scalar_one()
+    sequence = connection.execute(
+        _RAISE_SEQUENCE, {"here": claimant.host, "claimant": claimant.worker}
+    ).scalar_one_or_none()
+    if sequence is None:
+        raise _DisplacedError
     taken = connection.execute(
         _TAKE_FIRST if first else _TAKE_AGAIN,
         {"wanted": job.id, "new_epoch": epoch, "worker": claimant.worker}

@@ -55,15 +55,19 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
     seen: Sequence[Seen] = (),
     undone_as: InstanceState | None = None,
     outbox: bool,
-) -> None:
+) -> bool:
     """End the run as ``state``: job, run, instance, event, what Celery is told and the next ring in one commit.
+
+    False, and not ended, when a success is no longer wanted: a cancel was asked for in time.
 
     With ``undone_as`` the instance becomes that, if it was this job that began it. Without ``outbox`` there is
     neither a broker to ring nor a result backend to tell, and nothing is left for them.
     """
     with database.write() as connection:
-        hold(connection, lease)
+        row = hold(connection, lease)
         record_seen(connection, lease, seen)
+        if state is JobState.SUCCEEDED and row.cancel_requested_at is not None and not row.past_return:
+            return False
         if undone_as is not None:
             connection.execute(
                 update(instances)
@@ -77,6 +81,7 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
         _end(connection, lease.job, state, error, outbox=outbox)
         if outbox:
             _ring_next(connection, lease.job, lease.host)
+        return True
 
 
 def _end(connection: Connection, job: JobRecord, state: JobState, error: ErrorRecord | None, *, outbox: bool) -> None:

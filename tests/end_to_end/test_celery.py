@@ -103,6 +103,74 @@ def test_a_bad_request_fails_with_one_sentence_and_leaves_nothing_in_the_journal
     assert reading.instance(site.database, instance) is None
 
 
+def test_nonsense_in_the_queue_neither_ends_the_worker_nor_overwrites_a_job(
+    site: Site, orchestrator: Orchestrator, instance: UUID, small_guest: dict[str, Any]
+) -> None:
+    """Messages whose frame makes no sense are thrown away; the job whose id they carry stays as it is."""
+    site.start_worker()
+    spawned = orchestrator.send("spawn", instance, small_guest)
+    outcome = spawned.get(timeout=RESULT_WITHIN_S)
+    known = {"id": spawned.id, "lang": "py", "root_id": spawned.id, "argsrepr": "", "kwargsrepr": ""}
+    headers = [
+        known | {"task": "compute.nosuch"},
+        known | {"task": "compute.spawn", "id": ["a"]},
+        known | {"task": [[1]]},
+        {"task": "compute.spawn"},
+    ]
+    bodies = [[[], {}, {}], [1, {}, {}], [[], {"self": 1}, {}], "text", 7, {}]
+    with orchestrator.app.connection_for_write() as connection:
+        producer = connection.Producer(serializer="json")
+        for header in [*headers, known | {"task": "compute.spawn"}]:
+            for body in bodies:
+                producer.publish(body, routing_key="host.h1", headers=header)
+
+    link = orchestrator.app.signature("audit.x", kwargs={"text": "a\x00b"}, queue="audit")
+    with pytest.raises(Exception, match="cannot hold it"):
+        orchestrator.signature("destroy", uuid4(), {}).apply_async(link=link).get(timeout=RESULT_WITHIN_S)
+    assert orchestrator.send("destroy", instance, {}).get(timeout=RESULT_WITHIN_S)["state"] == "succeeded"
+    assert site.worker.alive
+    assert (orchestrator.result(spawned.id).state, orchestrator.result(spawned.id).get(timeout=5)) == (
+        "SUCCESS",
+        outcome,
+    )
+
+
+def test_jobs_of_one_instance_are_recorded_in_the_order_in_which_they_were_sent(
+    site: Site, orchestrator: Orchestrator, small_guest: dict[str, Any]
+) -> None:
+    """A spawn and, without waiting, its destroy, many times: in the end no guest is left."""
+    site.start_worker()
+    pairs = []
+    for number in range(15):
+        instance = UUID(int=uuid4().int ^ number)
+        pairs.append((orchestrator.send("spawn", instance, small_guest), orchestrator.send("destroy", instance, {})))
+    for _, destroy in pairs:
+        assert destroy.get(timeout=RESULT_WITHIN_S)["state"] == "succeeded"
+    numbers = [
+        tuple(job.number for sent in pair if (job := reading.job(site.database, sent.id)) is not None) for pair in pairs
+    ]
+    assert all(first < second for first, second in numbers), numbers
+    assert site.files() == []
+
+
+def test_a_worker_that_is_told_to_stop_takes_nothing_new(
+    site: Site, orchestrator: Orchestrator, small_guest: dict[str, Any]
+) -> None:
+    """It ends with what it has in hand, however long the line; the next one goes on."""
+    site.start_worker(settings={"SPAWN_LIMIT": "1"})
+    sent = [orchestrator.send("spawn", uuid4(), small_guest) for _ in range(12)]
+    eventually(lambda: site.state_of(sent[0].id) == "succeeded", "the first is done", 30)
+
+    assert site.worker.terminate(30) == 0
+
+    left = [result.id for result in sent if site.state_of(result.id) in {"queued", None}]
+    assert len(left) > 4
+    site.start_worker()
+    instances = [result.get(timeout=RESULT_WITHIN_S)["instance"] for result in sent]
+    for gone in [orchestrator.send("destroy", UUID(instance), {}) for instance in instances]:
+        gone.get(timeout=RESULT_WITHIN_S)
+
+
 def test_a_known_id_with_another_payload_is_refused_and_overwrites_nothing(
     site: Site, orchestrator: Orchestrator, instance: UUID, small_guest: dict[str, Any]
 ) -> None:

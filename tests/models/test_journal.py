@@ -236,11 +236,30 @@ def test_other_instances_go_on_side_by_side(desk: Desk) -> None:
 def test_every_claim_raises_the_epoch_and_the_host_sequence_by_one(desk: Desk) -> None:
     """A gap in a host's sequence means that the database went back in time."""
     desk.submit("a")
-    leases = [desk.claim("a"), desk.claim("a", enrolled(desk.database)), desk.claim("a")]
+    newer = enrolled(desk.database)
+    leases = [desk.claim("a", newer), desk.claim("a", newer), desk.claim("a", newer)]
     desk.submit("b", instance=uuid4())
-    leases.append(desk.claim("b"))
+    leases.append(desk.claim("b", newer))
     assert [lease.epoch for lease in leases] == [1, 2, 3, 1]
     assert [lease.host_sequence for lease in leases] == [1, 2, 3, 4]
+
+
+def test_a_worker_whose_host_another_one_has_registered_claims_nothing(desk: Desk) -> None:
+    """The lock should have kept the second out; if it did not, the first must not go on beside it."""
+    desk.submit("a")
+    enrolled(desk.database)
+    before = dump(desk.database)
+    assert "another worker serves h1 now" in refusal(desk.try_claim("a"))
+    assert dump(desk.database) == before
+
+
+def test_a_success_that_is_no_longer_wanted_is_not_settled(desk: Desk) -> None:
+    """A cancel that came while the last step was made is noticed at the settling, unless it came too late."""
+    lease = desk.begun("a")
+    request_cancel(desk.database, "a", actor="test", reason="", outbox=False)
+    assert not settle(desk.database, lease, JobState.SUCCEEDED, outbox=False)
+    assert desk.job("a").state is JobState.RUNNING
+    assert settle(desk.database, lease, JobState.CANCELLED, outbox=False)
 
 
 def test_a_refused_claim_writes_nothing(desk: Desk) -> None:

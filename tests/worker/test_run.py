@@ -465,6 +465,30 @@ def test_an_error_that_passes_waits_past_the_point_of_no_return(world: World, er
     assert world.leftovers == ()
 
 
+def test_every_intent_after_the_point_of_no_return_is_past_it(world: World) -> None:
+    """The kill was not needed, for the guest had shut off; what comes after it cannot be undone all the same."""
+    world.run("a")
+    world.fake.domains.kill(world.instance)
+    world.fake.fail("disks.remove_folder", HostError(ErrorClass.PERMANENT, "immutable"))
+    details = world.run("d", "destroy")
+    assert details.job.state is JobState.QUARANTINED
+    assert states(details, Direction.UNDO) == {}
+    assert world.run("again", "destroy").job.state is JobState.SUCCEEDED
+    assert world.leftovers == ()
+
+
+def test_a_cancel_during_the_last_step_is_not_overlooked(world: World) -> None:
+    """The guest runs by then; it is taken back all the same."""
+    listener = Listener(
+        ("did", "DomainRunning"),
+        lambda: request_cancel(world.database, "a", actor="test", reason="", outbox=False),
+    )
+    world.submit("a")
+    assert world.take("a", world.worker(watched(OPERATIONS["spawn"], listener))) is None
+    assert world.details("a").job.state is JobState.CANCELLED
+    assert world.leftovers == ()
+
+
 def test_a_lack_of_resources_fails_the_job(world: World) -> None:
     """It was tried for a while; then all is undone, and the sender may ask another host."""
     world.fake.fail("domains.start", HostError(ErrorClass.RESOURCE, "no memory"), times=5)

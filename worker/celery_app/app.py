@@ -62,6 +62,7 @@ def build_app(settings: Settings) -> Celery:
         task_default_queue=queue_name(settings.host),
         task_acks_late=True,  # the task acknowledges by itself, once the job is recorded
         task_track_started=False,  # STARTED is written by the claim
+        worker_consumer="worker.celery_app.consuming:SturdyConsumer",
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_redirect_stdouts=False,

@@ -19,7 +19,9 @@ from celery import Celery, states
 from celery.app.task import Context
 from celery.exceptions import TaskRevokedError
 from celery.result import denied_join_result
-from kombu.exceptions import KombuError
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.exc import SQLAlchemyError
 from typing_extensions import override
 
@@ -41,7 +43,7 @@ CLAIM_TOLD_AFTER_S = 0.02
 OTHERS_RINGS_AGE = timedelta(seconds=5)
 #: Namespace of the ids that callbacks get where their sender gave them none: fixed, so that they are the same again.
 _CALLBACK_IDS = uuid.UUID("5b0f1f5c-5a4e-4c57-9d0c-3f2f1c2b7a10")
-_UNREACHABLE = (OSError, KombuError)
+_UNREACHABLE = (OSError, OperationalError, RedisConnectionError, RedisTimeoutError)
 
 
 class JobFailed(Exception):  # noqa: N818  # the name that Celery clients see
@@ -143,11 +145,12 @@ class Postman(threading.Thread):
             log.exception("the postman met a defect; the letter stays in the outbox")
 
     def _make_round(self) -> None:
-        outcomes = undelivered(self._database, host=self._host, kind=OutboxKind.OUTCOME)
-        rings = undelivered(self._database, kind=OutboxKind.RING, min_age=OTHERS_RINGS_AGE)
+        now = time.monotonic()
+        waiting = [number for number, until in self._not_before.items() if until > now]
+        outcomes = undelivered(self._database, host=self._host, kind=OutboxKind.OUTCOME, but=waiting)
+        rings = undelivered(self._database, kind=OutboxKind.RING, min_age=OTHERS_RINGS_AGE, but=waiting)
         for letter in (*outcomes, *rings):
-            if self._not_before.get(letter.number, 0.0) <= time.monotonic():
-                self._deliver(letter)
+            self._deliver(letter)
 
     def _deliver_for(self, job_id: str) -> None:
         for letter in undelivered(self._database, job=job_id):
@@ -211,7 +214,15 @@ class Postman(threading.Thread):
         """Send the links and the next of the chain, as Celery's own tracer would have."""
         root = context.root_id or context.id
         for link in context.callbacks or ():
-            self._app.signature(link).apply_async((outcome,), parent_id=context.id, root_id=root, add_to_parent=False)
+            try:
+                self._app.signature(link).apply_async(
+                    (outcome,), parent_id=context.id, root_id=root, add_to_parent=False
+                )
+            except _UNREACHABLE:
+                raise
+            except Exception:
+                # The sender's own mistake (a serializer that is not there); it must not hide the job's result.
+                log.exception("a link cannot be sent: job=%s", context.id)
         chain = list(context.chain or ())
         if chain:
             following = self._app.signature(chain.pop())

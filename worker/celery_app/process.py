@@ -2,10 +2,11 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 
 from celery import Celery
 from celery.platforms import SecurityWarning  # type: ignore[attr-defined]  # the stubs lack it
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_shutting_down
 
 from worker.celery_app.app import queue_name
 
@@ -27,8 +28,16 @@ def _logging_is_set_up(**_fields: object) -> None:
     logging.getLogger("kombu").setLevel(logging.WARNING)
 
 
-def serve(app: Celery, host: str, *, threads: int) -> int:
-    """Take messages until a signal ends it (TERM or INT: warm, what is in hand is finished); the exit status."""
+def serve(app: Celery, host: str, *, threads: int, on_stopping: Callable[[], None]) -> int:
+    """Take messages until a signal ends it (TERM or INT: warm, what is in hand is finished); the exit status.
+
+    ``on_stopping`` is called when the signal comes: from then on nothing new is taken.
+    """
+
+    def stopping(**_fields: object) -> None:
+        on_stopping()
+
+    worker_shutting_down.connect(stopping, weak=False)
     worker = app.Worker(
         hostname=worker_name(host),
         pool_cls="threads",

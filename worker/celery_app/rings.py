@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from typing_extensions import override
 
 from models import reading
-from models.engine import Database
+from models.engine import OUT_OF_REACH, Database
 from models.inventory import host_exists
 from models.journal.accepting import Accepted, DifferentPayloadError, accept, note
 from models.journal.settling import request_cancel
@@ -25,6 +25,7 @@ from tasks.requests import BadRequestError
 from tasks.submission import read_submission
 from worker.celery_app.app import task_name
 from worker.celery_app.revoking import EarlyRevokes
+from worker.celery_app.turns import Turns
 from worker.retrying import insist
 
 log = logging.getLogger(__name__)
@@ -46,11 +47,24 @@ CANVAS_FIELDS = (
     "correlation_id",
 )
 
+#: As the journal keeps it.
+ACTOR_MAX_LENGTH = 255
+
 _this_thread = threading.local()
 
 
 class KeepingRequest(CeleryRequest):
-    """Celery's request, which keeps itself for the body that its thread is about to run: only it can acknowledge."""
+    """Celery's request, which keeps itself for the body that its thread is about to run: only it can acknowledge.
+
+    Requests are made in the order in which messages come; each takes its turn then, so that two jobs of one
+    instance are recorded in that order, whichever thread is quicker.
+    """
+
+    turns = Turns()
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # as Celery calls it
+        super().__init__(*arguments, **options)
+        self.turn = self.turns.take(str((self.kwargs or {}).get("instance")))
 
     @override
     def on_accepted(self, pid: Any, time_accepted: Any) -> None:  # as Celery calls it
@@ -98,7 +112,7 @@ class Rings:
             typing = False
 
             @override
-            def run(self, *_parent_result: object, **payload: object) -> None:
+            def run(self, /, *_parent_result: object, **payload: object) -> None:
                 rings.answer(self, payload)
 
         for operation in self._catalogue:
@@ -108,12 +122,18 @@ class Rings:
         """Record, acknowledge, take; ends with Ignore for every job that the journal knows."""
         message: KeepingRequest = _this_thread.request
         job_id: str = task.request.id
+        message.turn.wait(RECORDING_DEADLINE_S)
         try:
-            accepted = insist(lambda: self._record(task, payload), on=SQLAlchemyError, for_s=RECORDING_DEADLINE_S)
-        except SQLAlchemyError:
-            log.exception("journal out of reach, message given back: job=%s", job_id)
+            accepted = insist(lambda: self._record(task, payload), on=OUT_OF_REACH, for_s=RECORDING_DEADLINE_S)
+        except OUT_OF_REACH as error:
+            log.error("journal out of reach, message given back: job=%s %s", job_id, error)  # noqa: TRY400
             message.reject(requeue=True)
             raise Ignore from None
+        except SQLAlchemyError as error:
+            log.warning("a message that the journal cannot hold: job=%r %s", job_id, error)
+            raise BadRequestError("message: the journal cannot hold it (a NUL, or a number that is none?).") from None
+        finally:
+            message.turn.done()
         message.acknowledge()
         if accepted is not None:
             self._taker.take_rung(accepted.job)
@@ -150,7 +170,7 @@ class Rings:
             instance=payload.get("instance"),
             request=payload.get("request"),
             job_id=request.id,
-            actor=f"celery:{request.origin or 'unknown'}",
+            actor=f"celery:{request.origin or 'unknown'}"[:ACTOR_MAX_LENGTH],
             canvas=canvas,
         )
         if submission.host != self._host and not host_exists(self._database, submission.host):
@@ -187,7 +207,10 @@ class Rings:
 
 def _expired(expires: object) -> bool:
     if isinstance(expires, str):
-        moment = datetime.fromisoformat(expires)
+        try:
+            moment = datetime.fromisoformat(expires)
+        except ValueError:
+            return False
     elif isinstance(expires, datetime):
         moment = expires
     else:

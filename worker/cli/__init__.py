@@ -49,5 +49,13 @@ def main() -> None:
         first_line = str(getattr(error, "orig", None) or error).splitlines()[0]
         click.echo(f"hostler: the journal is out of reach: {first_line}", err=True)
         sys.exit(OUT_OF_REACH)
+    except UnicodeEncodeError:
+        click.echo("hostler: an argument or an answer is not UTF-8 text.", err=True)
+        sys.exit(BAD_REQUEST)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        click.echo(f"hostler: {error}", err=True)
+        sys.exit(OUT_OF_REACH)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

@@ -1,6 +1,7 @@
 """The command group, and what every command needs: settings, the journal as it is, and how to print."""
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 from uuid import UUID
@@ -45,6 +46,8 @@ def journal(settings: "Settings") -> "Database":
             f"there is no journal at {database.file} yet: start `hostler worker`, or run `hostler db upgrade`."
         )
     found, needed = migrations.current(database), migrations.head()
+    if found is not None and not migrations.is_known(found):
+        raise ConfigurationError(f"the journal is at revision {found}, which this program is too old to know.")
     if found != needed:
         raise ConfigurationError(
             f"the journal is at revision {found or 'none'}, this program needs {needed}: run `hostler db upgrade`."
@@ -85,4 +88,7 @@ def actor() -> str:
     """Who typed the command, as events name them."""
     import getpass
 
-    return f"cli:{getpass.getuser()}"
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"cli:uid {os.getuid()}"

@@ -1,6 +1,7 @@
 """Submitting a job, and following it."""
 
 import json
+import math
 import uuid
 from typing import IO, TYPE_CHECKING
 
@@ -44,8 +45,10 @@ def submit(  # noqa: PLR0913, PLR0917  # its options
     told = settings()
     try:
         document = json.load(request_file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequestError(f"request: it is not JSON ({error}).") from None
+    if timeout_s is not None and not math.isfinite(timeout_s):
+        raise BadRequestError("timeout: a number of seconds is needed.")
     submission = read_submission(
         OPERATIONS,
         operation=operation,

@@ -5,9 +5,9 @@ process still holds its lock, a dead one cannot.
 """
 
 import fcntl
-import hashlib
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID
 
 
@@ -24,9 +24,14 @@ class HostLock:
 
     @classmethod
     def of_driver(cls, folder: Path, host_uuid: UUID, uri: str) -> "HostLock":
-        """The lock of a driver that every process of the machine can reach."""
-        digest = hashlib.sha256(uri.encode()).hexdigest()[:12]
-        return cls(folder / f"{host_uuid}-{digest}.lock")
+        """The lock of a driver that every process of the machine can reach.
+
+        However it is reached (``qemu:///system``, ``qemu+unix://…``, ``qemu+tcp://…``), it is one driver: what names it
+        is the host's UUID, the driver and the path.
+        """
+        parts = urlsplit(uri)
+        driver = f"{parts.scheme.partition('+')[0]}-{parts.path.strip('/')}"
+        return cls(folder / f"{host_uuid}-{driver}.lock")
 
     @classmethod
     def of_embedded(cls, root: Path) -> "HostLock":

@@ -1,0 +1,59 @@
+"""Consuming: a message that makes no sense is thrown away with a line in the log; it never ends the worker.
+
+Nor does it write anybody's Celery state: what cannot be read may carry the id of a job that is well.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery.worker.consumer import Consumer
+from typing_extensions import override
+
+log = logging.getLogger(__name__)
+
+
+def _why_unreadable(message: Any) -> str | None:  # noqa: ANN401  # kombu's message
+    """What is wrong with the message's frame, if anything; what it asks for is judged by the task."""
+    headers = message.headers or {}
+    for name in ("id", "task"):
+        if not isinstance(headers.get(name), str):
+            return f"its header {name} is no text"
+    body = message.payload
+    match body:
+        case [list(), dict(), dict() | None]:
+            return None
+        case _:
+            return "its body is not arguments, named arguments and canvas"
+
+
+class SturdyConsumer(Consumer):
+    """Celery's consumer, which survives whatever is put into its queue."""
+
+    connection_errors: tuple[type[Exception], ...]
+
+    @override
+    def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
+        """The handler of each message that comes."""
+        handle = super().create_task_handler(*arguments, **options)
+
+        def on_task_received(message: Any) -> None:  # noqa: ANN401  # kombu's message
+            try:
+                why = _why_unreadable(message)
+                if why is None:
+                    handle(message)
+                    return
+            except self.connection_errors:
+                raise
+            except Exception as error:  # noqa: BLE001  # anything can be in a message
+                why = f"{type(error).__name__}: {error}"
+            log.error("a message that cannot be read is thrown away: %s", why)
+            message.reject_log_error(log, self.connection_errors)
+
+        return on_task_received
+
+    @override
+    def on_unknown_task(self, _body: Any, message: Any, error: Any) -> None:
+        """Celery would write a failure under the message's id; there may be a job of that id."""
+        log.error("a message for a task that is not known is thrown away: %s", error)
+        message.reject_log_error(log, self.connection_errors)
