@@ -58,6 +58,10 @@ class Bench(Protocol):
         """The domain ends, and not by Hostler."""
         ...
 
+    def clear(self) -> None:
+        """Every domain of the host is gone."""
+        ...
+
 
 class FakeBench:
     """Around the fake host."""
@@ -102,6 +106,9 @@ class FakeBench:
     def stop(self, instance: UUID) -> None:
         """Changes."""
         self.host.domains.is_now(instance, DomainState.SHUT_OFF, "shutdown")
+
+    def clear(self) -> None:
+        """It goes with its test."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,10 @@ class RealBench:
     def stop(self, instance: UUID) -> None:
         """By libvirt."""
         self._backdoor.stop(instance)
+
+    def clear(self) -> None:
+        """By libvirt."""
+        self._backdoor.clear()
 
 
 def _qemu_img(path: Path, *options: str, size: str = "") -> str:

@@ -56,10 +56,11 @@ def libvirtd_bench(libvirt_host: LibvirtHost) -> Iterator[RealBench]:
         pytest.param("libvirtd", marks=pytest.mark.real),
     ]
 )
-def bench(request: pytest.FixtureRequest) -> Bench:
-    """A host under test, with what is around it."""
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A host under test, with what is around it; the next test meets none of this one's domains."""
     bench: Bench = request.getfixturevalue(f"{request.param}_bench")
-    return bench
+    yield bench
+    bench.clear()
 
 
 @pytest.fixture
