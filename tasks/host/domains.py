@@ -1,0 +1,110 @@
+"""Domains: what libvirt shows of a VM, and what may be done with it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from tasks.host.devices import GuestInterface, GuestVolume
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose a domain is: kept in its ``<metadata>``, fixed before the domain is made."""
+
+    instance: UUID
+    job: str
+
+
+@dataclass(frozen=True)
+class GuestDisk:
+    """A disk as the guest is given it. ``alias`` is ``ua-<id>``; ``format`` is ``qcow2`` or ``raw``."""
+
+    path: str
+    format: str
+    target: str
+    alias: str
+    serial: str
+
+
+@dataclass(frozen=True)
+class DirectBoot:
+    """A kernel that QEMU loads itself, in libvirt's words."""
+
+    kernel: str
+    initrd: str | None = None
+    cmdline: str | None = None
+
+
+@dataclass(frozen=True)
+class Guest:
+    """Everything that the definition of a domain is made from."""
+
+    identity: Identity
+    name: str  #: the user's name; it goes into ``<title>``, the domain's own name is the UUID
+    memory_mib: int
+    vcpus: int
+    disks: tuple[GuestDisk, ...] = ()
+    volumes: tuple[GuestVolume, ...] = ()
+    interfaces: tuple[GuestInterface, ...] = ()
+    boot: DirectBoot | None = None
+
+
+class DomainState(StrEnum):
+    """What libvirt says a domain is doing, in the distinctions that steps need."""
+
+    STARTING = "starting"  #: its process is being made; the guest does not run yet
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTTING_DOWN = "shutting_down"
+    SHUT_OFF = "shut_off"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What libvirt shows of a VM. ``identity`` is None when the domain is not one of Hostler's."""
+
+    state: DomainState
+    persistent: bool
+    identity: Identity | None
+    reason: str = ""  #: libvirt's own word for how it came to that state
+
+    @property
+    def active(self) -> bool:
+        """Whether a process runs for it."""
+        return self.state not in {DomainState.SHUT_OFF, DomainState.CRASHED}
+
+
+class Domains(Protocol):
+    """Domains of the host, by the UUID of their instance."""
+
+    def find(self, instance: UUID) -> Domain | None:
+        """What libvirt shows now; None only when a proven connection says that there is no such domain."""
+        ...
+
+    def define(self, guest: Guest) -> None:
+        """Define the domain persistently; the same definition again is no error."""
+        ...
+
+    def start(self, instance: UUID) -> None:
+        """Start a defined domain; running already is no error, absent is HostError(PERMANENT)."""
+        ...
+
+    def wait_running(self, instance: UUID, deadline_s: float) -> None:
+        """Return once the domain runs, told by event.
+
+        Raises HostError: permanent when it stopped instead, transient when the deadline passed.
+        """
+        ...
+
+    def kill(self, instance: UUID) -> None:
+        """End the domain's process at once, without asking the guest; not running or absent is no error."""
+        ...
+
+    def undefine(self, instance: UUID) -> None:
+        """Remove the definition with all libvirt keeps beside it; absent is no error.
+
+        An active domain is HostError(TRANSIENT): libvirt would leave it without a definition.
+        """
+        ...
