@@ -8,7 +8,8 @@ from uuid import uuid4
 
 from rich.console import Console
 
-from tests.lab.guest_image import base_image, boots_seen, guest_image
+from tests.lab.guest_console import boots_seen
+from tests.lab.guest_image import base_image, guest_image
 from tests.lab.hosts import LibvirtHost
 from tests.lab.orchestrator import RESULT_WITHIN_S, Orchestrator
 from tests.lab.places import CHECKOUT

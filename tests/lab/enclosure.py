@@ -8,6 +8,7 @@ import pwd
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.lab.namespaces import inside
 from tests.lab.places import program
 
 ACCOUNT = "libvirt-qemu"
@@ -31,11 +32,10 @@ def enclosed(
     network_namespace: str | None = None,
 ) -> list[str]:
     """The command that runs `argv` where each key of `covers` shows what its value holds. Its pid never changes."""
-    network = [] if network_namespace is None else [program("ip"), "netns", "exec", network_namespace]
     unshare = [program("unshare"), "--mount", "--uts", "--propagation", "private"]
     pairs = [str(path) for cover in covers.items() for path in reversed(cover)]
     enter = ["/bin/sh", "-c", _ENTER, "sh", hostname, str(len(covers)), *pairs]
-    return [*network, *unshare, *enter, *map(str, argv)]
+    return inside(network_namespace, [*unshare, *enter, *argv])
 
 
 def qemu_account(folder: Path) -> dict[Path, Path]:

@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.lab import guest_image as images
+from tests.lab import host_pair as pairs
+from tests.lab.host_pair import HostPair
 from tests.lab.hosts import LibvirtHost
+from tests.lab.nbd import NbdServer
+from tests.lab.network import Network
 from tests.lab.postgres import PostgresServer
 from tests.lab.redis import RedisServer
 
@@ -63,3 +67,31 @@ def libvirt_host() -> Iterator[LibvirtHost]:
     """A host that tests share; a test leaves no guest on it, and its libvirtd running."""
     with LibvirtHost("lab-shared") as host:
         yield host
+
+
+@pytest.fixture(scope="session")
+def network() -> Iterator[Network]:
+    """The network of the two hosts that tests of migration share."""
+    with pairs.pair_network() as network:
+        yield network
+
+
+@pytest.fixture(scope="session")
+def lasting_host_pair(network: Network) -> Iterator[HostPair]:
+    """What `host_pair` lends to each test."""
+    with pairs.host_pair(network) as pair:
+        yield pair
+
+
+@pytest.fixture
+def host_pair(lasting_host_pair: HostPair) -> Iterator[HostPair]:
+    """Two hosts that tests share, their links whole; a test leaves no guest on them, and their libvirtds running."""
+    yield lasting_host_pair
+    lasting_host_pair.heal()
+
+
+@pytest.fixture
+def nbd_server(network: Network) -> Iterator[NbdServer]:
+    """An empty disk of 16 MiB that both hosts of the pair reach, and that no broken link of theirs takes away."""
+    with NbdServer(export="volume", address=network.switch_address, network_namespace=network.switch) as server:
+        yield server

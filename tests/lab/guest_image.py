@@ -1,8 +1,19 @@
 """A guest that cooperates: Debian's cloud kernel and a 1 MB initramfs that says when it is up and keeps beating.
 
 The guest wants 80 MiB, `GuestImage.cmdline` and its serial port in a file; it reaches userspace in 2 to 3 s under TCG.
-On its console it prints `hostler-lab: userspace up boot=<boot id>` once per boot, and with `lab.hb=SECONDS` on its
-command line a line `hostler-lab: heartbeat N boot=<boot id>` at that interval. It powers off when ACPI asks.
+It powers off when ACPI asks. The programs below `guest` say on its console, in lines that begin with `hostler-lab:`
+
+    userspace up boot=<boot id>             once per boot
+    disks vda:<serial> vdb …                at the start and at every change; `disks none`
+    nics eth0 52:54:…                       at the start and at every change; `nics none`
+
+and, with words on the kernel's command line (`GuestImage.cmdline_with`):
+
+    lab.hb=SECONDS                          heartbeat N boot=<boot id>, at that interval
+    lab.disk=SERIAL                         disk vdb checksum ok <md5>, when a pattern was written to it and read back
+    lab.keep=1                              keeps N ok, with every beat: what it writes to that disk is kept
+    lab.ip=ADDRESS/BITS lab.ping=ADDRESS    ping N ok, or ping N lost, once a second
+    lab.dirty=MIB                           nothing: it overwrites that much memory for ever
 """
 
 import fcntl
@@ -12,43 +23,19 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.guest_console import boots_seen
 from tests.lab.places import CACHE, LabIncompleteError, program
 
+__all__ = ["MEMORY_MIB", "GuestImage", "base_image", "boots_seen", "guest_image"]
 MEMORY_MIB = 80
-CMDLINE = "console=ttyS0 quiet mitigations=off nokaslr lab.hb=0.2"
-UP_MARK = "hostler-lab: userspace up boot="
-HEARTBEAT_MARK = "hostler-lab: heartbeat "
+CMDLINE = "console=ttyS0 quiet loglevel=1 mitigations=off nokaslr lab.hb=0.2"
+PROGRAMS = Path(__file__).with_name("guest")  #: what runs in it
 
 #: In the order in which they need each other.
 MODULES = (
     "failover", "net_failover", "virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
     "virtio_pci", "virtio_blk", "virtio_net", "virtio_balloon", "button", "evdev",
 )  # fmt: skip
-
-INIT = """#!/bin/busybox sh
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-exec </dev/ttyS0 >/dev/ttyS0 2>&1
-for module in MODULES; do insmod /modules/$module.ko; done
-boot=$(cat /proc/sys/kernel/random/boot_id)
-echo "hostler-lab: userspace up boot=$boot"
-acpid -l /dev/null
-for word in $(cat /proc/cmdline); do
-    case $word in lab.hb=*) beat=${word#lab.hb=} ;; esac
-done
-[ -n "$beat" ] || exec sleep 2147483647
-n=0
-while :; do
-    n=$((n + 1))
-    echo "hostler-lab: heartbeat $n boot=$boot"
-    sleep "$beat"
-done
-"""
-
-POWER_BUTTON = "#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n"
 
 DIRECTORY, EXECUTABLE, PLAIN, CHARACTER_DEVICE = 0o040755, 0o100755, 0o100644, 0o020600
 
@@ -61,16 +48,20 @@ class GuestImage:
     initrd: Path
     cmdline: str = CMDLINE
 
+    def cmdline_with(self, **behaviours: str | int) -> str:
+        """The command line of a guest that also does these: `disk=…, keep=1`."""
+        return " ".join([self.cmdline, *(f"lab.{name}={value}" for name, value in behaviours.items())])
+
 
 def guest_image() -> GuestImage:
-    """The kernel that `make setup` fetched and an initramfs for it, built once and again when this file changes."""
+    """The kernel that `make setup` fetched and an initramfs for it, built once and again when its sources change."""
     kernel = CACHE / "kernel" / "vmlinuz"
     if not kernel.exists():
         raise LabIncompleteError("the guests' kernel is not there: run `make setup`")
     image = GuestImage(kernel, CACHE / "initramfs.gz")
     with (CACHE / "initramfs.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        newest_source = max(kernel.stat().st_mtime, Path(__file__).stat().st_mtime)
+        newest_source = max(source.stat().st_mtime for source in (kernel, Path(__file__), *PROGRAMS.iterdir()))
         if not image.initrd.exists() or image.initrd.stat().st_mtime < newest_source:
             unfinished = image.initrd.with_suffix(".new")
             unfinished.write_bytes(gzip.compress(_initramfs(kernel.parent / "modules"), 6))
@@ -88,24 +79,21 @@ def base_image(path: Path, size_mib: int = 64) -> Path:
     return path
 
 
-def boots_seen(console: str) -> list[str]:
-    """The boot ids that a guest printed on its console, in order: one for each time that its userspace came up."""
-    return [line.partition(UP_MARK)[2].strip() for line in console.splitlines() if UP_MARK in line]
-
-
 def _initramfs(modules: Path) -> bytes:
-    busybox = Path(program("busybox")).read_bytes()
-    entries = [("dev", DIRECTORY, b"")]
-    entries += [(folder, DIRECTORY, b"") for folder in ("bin", "proc", "sys", "modules", "etc", "etc/acpi")]
+    entries = [
+        (folder, DIRECTORY, b"") for folder in ("bin", "dev", "etc", "etc/acpi", "lab", "modules", "proc", "sys")
+    ]
     entries += [("etc/acpi/PWRF", DIRECTORY, b""), ("dev/console", CHARACTER_DEVICE, b"")]
-    entries += [("bin/busybox", EXECUTABLE, busybox), ("init", EXECUTABLE, _init())]
-    entries += [("etc/acpi/PWRF/00000080", EXECUTABLE, POWER_BUTTON.encode())]
+    entries += [("bin/busybox", EXECUTABLE, Path(program("busybox")).read_bytes())]
+    entries += [(_place(source), EXECUTABLE, source.read_bytes()) for source in sorted(PROGRAMS.glob("*.sh"))]
     entries += [(f"modules/{name}.ko", PLAIN, (modules / f"{name}.ko").read_bytes()) for name in MODULES]
+    entries += [("modules/order", PLAIN, "\n".join(MODULES).encode())]
     return b"".join(_cpio(*entry) for entry in [*entries, ("TRAILER!!!", 0, b"")])
 
 
-def _init() -> bytes:
-    return INIT.replace("MODULES", " ".join(MODULES)).encode()
+def _place(source: Path) -> str:
+    """Where a program of the guest lies there."""
+    return {"init.sh": "init", "power-button.sh": "etc/acpi/PWRF/00000080"}.get(source.name, f"lab/{source.name}")
 
 
 def _cpio(name: str, mode: int, content: bytes) -> bytes:

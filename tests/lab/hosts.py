@@ -25,6 +25,7 @@ from tests.lab.processes import Process, ProcessEndedError, accepts_connections,
 
 READY_WITHIN_S = 20.0
 CAPABILITIES_WITHIN_S = 90.0  #: the first look at QEMU takes 8 s on an idle machine; afterwards it is cached
+LIBVIRT_PORT = 16509  #: libvirt's own port for TCP; free in a network namespace that a host has to itself
 STARTS_TRIED = 3  #: a port that was free a moment ago may be taken when libvirtd asks for it
 
 LIBVIRTD_CONF = """
@@ -50,6 +51,17 @@ dynamic_ownership = 0
 remember_owner = 0
 """
 
+#: A broken link between the hosts of a migration is noticed after interval x (count + 1): by the source after 4 s,
+#: and by the target after 6 s, which then forgets the guest that was coming.
+QEMU_CONF_IN_NETWORK = """
+keepalive_interval = 1
+keepalive_count = 3
+"""
+LIBVIRTD_CONF_IN_NETWORK = """
+keepalive_interval = 1
+keepalive_count = 5
+"""
+
 
 class LibvirtHost:
     """A host. `stop` and `kill` end its libvirtd and leave its guests running; leaving the context ends all of it.
@@ -68,7 +80,7 @@ class LibvirtHost:
     ) -> None:
         self.name = name
         self.uuid = uuid4()
-        self._network_namespace = network_namespace
+        self.network_namespace = network_namespace
         self._listen_address = listen_address
         self._qemu_conf = qemu_conf
         self._cleanups = ExitStack()
@@ -104,9 +116,19 @@ class LibvirtHost:
     @property
     def tcp_uri(self) -> str:
         """For callers that migrate to it."""
+        return f"qemu+tcp://{self.address}:{self.port}/system"
+
+    @property
+    def migration_uri(self) -> str:
+        """Where a guest's memory is sent when it migrates to this host."""
+        return f"tcp:{self.address}"
+
+    @property
+    def address(self) -> str:
+        """Where other hosts reach it."""
         if self._listen_address is None:
             raise RuntimeError(f"{self.name} was made without a listen_address")
-        return f"qemu+tcp://{self._listen_address}:{self.port}/system"
+        return self._listen_address
 
     @property
     def libvirtd(self) -> Process:
@@ -149,6 +171,10 @@ class LibvirtHost:
         """Let a frozen libvirtd go on."""
         self.libvirtd.signal(signal.SIGCONT)
 
+    def private(self, path: Path | str) -> Path:
+        """Where what libvirt and QEMU see at this path below libvirt's own folders lies; each host has its own."""
+        return self.folder / Path(path).relative_to("/")
+
     def qemu_log(self, guest: UUID | str) -> str:
         """All that QEMU wrote for this guest on this host."""
         return "".join(qemu_log.starts(self._qemu_logs, guest))
@@ -171,7 +197,7 @@ class LibvirtHost:
             [program("libvirtd"), "--listen", "-p", self.folder / "libvirtd.pid"],
             covers | qemu_account(self.folder),
             hostname=self.name,
-            network_namespace=self._network_namespace,
+            network_namespace=self.network_namespace,
         )
 
     def _environment(self) -> dict[str, str]:
@@ -182,19 +208,25 @@ class LibvirtHost:
         for point in MOUNT_POINTS:
             (self.folder / point.relative_to("/")).mkdir(parents=True)
         self._qemu_logs.mkdir()
-        (self.folder / "etc/libvirt/qemu.conf").write_text(QEMU_CONF + self._qemu_conf)
+        defaults = QEMU_CONF if self.network_namespace is None else QEMU_CONF + QEMU_CONF_IN_NETWORK
+        # Of a setting that is given twice, libvirt takes the first.
+        (self.folder / "etc/libvirt/qemu.conf").write_text(f"{self._qemu_conf}\n{defaults}")
         self._capabilities.mkdir(parents=True)
         for known in (CACHE / "capabilities").glob("*.xml"):
             shutil.copy2(known, self._capabilities)
 
     def _configure(self) -> None:
-        self.port = free_port() if self._listen_address else 0
+        self.port = 0
+        if self._listen_address:
+            self.port = LIBVIRT_PORT if self.network_namespace else free_port()
         text = LIBVIRTD_CONF.format(
             uuid=self.uuid,
             listen_tcp=1 if self._listen_address else 0,
             address=self._listen_address or "127.0.0.1",
             port=self.port,
         )
+        if self.network_namespace is not None:
+            text += LIBVIRTD_CONF_IN_NETWORK
         (self.folder / "etc/libvirt/libvirtd.conf").write_text(text)
 
     @property

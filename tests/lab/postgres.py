@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own, on a free port of the loopback interface, run by an account without privileges."""
+"""A PostgreSQL of our own, on a free port of the loopback interface and a UNIX socket, run without privileges."""
 
 import os
 import pwd
@@ -13,6 +13,7 @@ from typing import Self
 
 import psycopg
 from psycopg import sql
+from sqlalchemy import make_url
 
 from tests.lab.places import LabIncompleteError, program, scratch_folder
 from tests.lab.processes import Process, free_port
@@ -60,16 +61,16 @@ class PostgresServer:
             raise RuntimeError("PostgreSQL is not running")
         return self._process
 
-    def create_database(self) -> str:
-        """SQLAlchemy's address of a new, empty database."""
+    def create_database(self, *, socket: bool = False) -> str:
+        """SQLAlchemy's address of a new, empty database; by UNIX socket for who is in another network."""
         name = f"hostler_{next(self._numbers)}"
         with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        return self._url_of(name)
+        return self._socket_url_of(name) if socket else self._url_of(name)
 
     def drop_database(self, url: str) -> None:
         """Remove a database that `create_database` made, whoever is still connected to it."""
-        name = url.rpartition("/")[2]
+        name = make_url(url).database or ""
         with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -122,6 +123,10 @@ class PostgresServer:
 
     def _url_of(self, database: str) -> str:
         return self._address(database).replace("postgresql:", "postgresql+psycopg:", 1)
+
+    def _socket_url_of(self, database: str) -> str:
+        credentials = f"{SUPERUSER}:{self._password}"
+        return f"postgresql+psycopg://{credentials}@/{database}?host={self._folder}&port={self.port}"
 
     def _answers(self) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""A Redis of our own, on a free port of the loopback interface."""
+"""A Redis of our own, on a free port of the loopback interface and on a UNIX socket."""
 
 import secrets
 import socket
@@ -44,6 +44,11 @@ class RedisServer:
             self._cleanups.close()
 
     @property
+    def socket_url(self) -> str:
+        """The address for who is in another network: of a UNIX socket, as broker and as result backend alike."""
+        return f"redis+socket://:{self._password}@{self._folder / 'socket'}?virtual_host=0"
+
+    @property
     def process(self) -> Process:
         """The running server."""
         if self._process is None:
@@ -57,6 +62,8 @@ class RedisServer:
         settings = {
             "bind": "127.0.0.1",
             "port": str(self.port),
+            "unixsocket": str(self._folder / "socket"),
+            "unixsocketperm": "600",
             "dir": str(self._folder),
             "requirepass": self._password,
             "save": '""',

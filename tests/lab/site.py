@@ -26,6 +26,7 @@ from tests.lab import qemu_log
 from tests.lab.enclosure import enclosed, qemu_account
 from tests.lab.hosts import LibvirtHost
 from tests.lab.mount_points import ensure_mount_points
+from tests.lab.namespaces import inside
 from tests.lab.places import CACHE, CHECKOUT, scratch_folder
 from tests.lab.processes import Process
 from tests.lab.waiting import eventually
@@ -37,12 +38,17 @@ READY_LINE = "worker ready"
 
 
 class Site:
-    """A host and its worker. Leaving the context ends the worker and, on the embedded driver, its guests."""
+    """A host and its worker. Leaving the context ends the worker and, on the embedded driver, its guests.
+
+    A worker in a `network_namespace` reaches its journal and its broker by UNIX sockets, and other hosts by the links
+    of that network; the command line, which only asks the journal, runs outside.
+    """
 
     def __init__(
         self,
         *,
         libvirt: LibvirtHost | None = None,
+        network_namespace: str | None = None,
         host: str = "h1",
         database_url: str | None = None,
         broker_url: str | None = None,
@@ -53,10 +59,13 @@ class Site:
         self.host = host
         self._kills = kills  # for a mortal worker, see tests.crash
         self._libvirt = libvirt
+        self._network_namespace = network_namespace
         self._given = {"DATABASE_URL": database_url, "BROKER_URL": broker_url, **(settings or {})}
         self._command = worker_command
         self._cleanup = ExitStack()
         self._starts = 0
+        self._ready_before = 0
+        self._worker: Process | None = None
         self._database: Database | None = None
 
     def __enter__(self) -> Self:
@@ -108,6 +117,8 @@ class Site:
     @property
     def worker(self) -> Process:
         """The running, or last, worker."""
+        if self._worker is None:
+            raise RuntimeError(f"{self.host} has no worker yet")
         return self._worker
 
     @property
@@ -123,21 +134,32 @@ class Site:
             (self.folder / "run").mkdir(exist_ok=True)
             ensure_mount_points()
             command = list(enclosed(command, qemu_account(self.folder) | {Path("/run/libvirt"): self.folder / "run"}))
-        before = self.log.count(READY_LINE)
+        self._ready_before = self.log.count(READY_LINE)
         self._worker = Process(
-            command,
+            inside(self._network_namespace, command),
             log=self.folder / "worker.log",
             env=self.environment | {f"HOSTLER_{name}": value for name, value in (settings or {}).items()},
             cwd=CHECKOUT,
         )
         self._cleanup.enter_context(self._worker)
         if ready:
-            self._worker.wait_ready(lambda: self.log.count(READY_LINE) > before, "the worker is ready", READY_WITHIN_S)
-        return self._worker
+            self.wait_ready()
+        return self.worker
+
+    def wait_ready(self) -> None:
+        """Return once the worker that was started last is ready."""
+        self.worker.wait_ready(
+            lambda: self.log.count(READY_LINE) > self._ready_before, "the worker is ready", READY_WITHIN_S
+        )
+
+    def end_worker(self) -> None:
+        """End the last worker, if there is one; on a libvirtd, its guests run on."""
+        if self._worker is not None:
+            self._worker.end()
 
     def kill_worker(self) -> None:
         """SIGKILL, in the middle of whatever it does; its guests run on."""
-        self._worker.kill()
+        self.worker.kill()
 
     def hostler(self, *arguments: str, request: object = None, within_s: float = COMMAND_WITHIN_S) -> Any:
         """Run the command line; a completed process with its texts."""

@@ -1,6 +1,7 @@
 """The hosts of the lab are real, independent of each other, and leave nothing."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -9,9 +10,11 @@ from uuid import UUID, uuid4
 import libvirt
 import pytest
 
-from tests.lab.guest_image import HEARTBEAT_MARK, MEMORY_MIB, GuestImage, base_image, boots_seen
+from tests.lab.guest_console import boots_seen, heartbeats
+from tests.lab.guest_image import MEMORY_MIB, GuestImage, base_image
+from tests.lab.host_pair import HostPair
 from tests.lab.hosts import LibvirtHost
-from tests.lab.places import program
+from tests.lab.namespaces import inside
 from tests.lab.waiting import eventually
 
 pytestmark = pytest.mark.real
@@ -80,16 +83,15 @@ def test_a_host_that_listens_is_reached_by_tcp() -> None:
         assert connection.getHostname() == "lab-a"
 
 
-def test_a_host_may_live_in_a_network_of_its_own() -> None:
-    """Two hosts there could be parted without touching a link of the machine."""
-    name = f"lab-{uuid4().hex[:8]}"
-    subprocess.run([program("ip"), "netns", "add", name], check=True)
-    try:
-        subprocess.run([program("ip"), "-n", name, "link", "set", "lo", "up"], check=True)
-        with LibvirtHost(network_namespace=name) as host, connected(host) as connection:
-            assert connection.listAllInterfaces() is not None
-    finally:
-        subprocess.run([program("ip"), "netns", "delete", name], check=True)
+def test_a_host_of_a_network_is_reached_there_and_comes_back_there(host_pair: HostPair) -> None:
+    """By the other host, under the same address, also after its libvirtd was killed."""
+    first, second = host_pair.first, host_pair.second
+    asking = "import libvirt, sys; sys.stdout.write(libvirt.open(sys.argv[1]).getHostname())"
+    for _ in range(2):
+        asked = inside(first.network_namespace, [sys.executable, "-c", asking, second.tcp_uri])
+        assert subprocess.run(asked, check=True, capture_output=True, timeout=30).stdout == b"lab-2"
+        second.kill()
+        second.start()
 
 
 def test_a_guest_boots_beats_and_obeys_its_power_button(
@@ -104,7 +106,7 @@ def test_a_guest_boots_beats_and_obeys_its_power_button(
     with connected(libvirt_host) as connection:
         domain = connection.createXML(GUEST.format(uuid=guest, memory=MEMORY_MIB, boot=boot, devices=devices))
         try:
-            eventually(lambda: HEARTBEAT_MARK in console.read_text(), "the guest's heart beats", 60.0)
+            eventually(lambda: heartbeats(console.read_text()), "the guest's heart beats", 60.0)
             assert len(boots_seen(console.read_text())) == 1
             assert libvirt_host.boots(guest) == 1
             domain.shutdown()

@@ -1,5 +1,7 @@
 """The brokers and databases of the lab behave as tests of crashes need them to."""
 
+import subprocess
+
 import psycopg
 import pytest
 import redis
@@ -7,6 +9,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import create_engine, text
 
+from tests.lab.nbd import NbdServer
+from tests.lab.places import program
 from tests.lab.postgres import PostgresServer
 from tests.lab.redis import RedisServer
 
@@ -65,3 +69,19 @@ def test_each_test_has_a_database_of_its_own(database_url: str, attempt: int) ->
     with engine.begin() as connection:
         connection.execute(text(f"CREATE TABLE journal (attempt_{attempt} integer)"))
     engine.dispose()
+
+
+@pytest.mark.parametrize("on_socket", [False, True])
+def test_a_killed_nbd_server_has_what_was_written_to_it(*, on_socket: bool) -> None:
+    """Under the same address; its data can be looked at from outside, too."""
+    with NbdServer(export="volume", on_socket=on_socket) as server:
+
+        def client(command: str) -> None:
+            subprocess.run([program("qemu-io"), "-f", "raw", "-c", command, server.url], check=True, timeout=30)
+
+        client("write -P 7 0 4096")
+        server.kill()
+        server.start()
+        client("read -P 7 0 4096")
+        with server.file.open("rb") as data:
+            assert data.read(4097) == b"\7" * 4096 + b"\0"
