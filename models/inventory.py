@@ -28,6 +28,8 @@ class Registration:
     worker: UUID
     pid: int
     version: str
+    peer_libvirt_uri: str | None = None  #: how other hosts reach its libvirtd; None: they do not
+    migration_address: str | None = None  #: where other hosts send their guests' memory
 
 
 def register(database: Database, registration: Registration) -> None:
@@ -45,6 +47,8 @@ def register(database: Database, registration: Registration) -> None:
                     machine_id=registration.machine_id,
                     libvirt_host_uuid=registration.libvirt_host_uuid,
                     libvirt_uri=registration.libvirt_uri,
+                    peer_libvirt_uri=registration.peer_libvirt_uri,
+                    migration_address=registration.migration_address,
                     state=HostState.ENABLED,
                     sequence=0,
                     worker=registration.worker,
@@ -63,7 +67,13 @@ def register(database: Database, registration: Registration) -> None:
             connection.execute(
                 update(hosts)
                 .where(hosts.c.name == registration.host)
-                .values(worker=registration.worker, libvirt_uri=registration.libvirt_uri, seen_at=now_in_database())
+                .values(
+                    worker=registration.worker,
+                    libvirt_uri=registration.libvirt_uri,
+                    peer_libvirt_uri=registration.peer_libvirt_uri,
+                    migration_address=registration.migration_address,
+                    seen_at=now_in_database(),
+                )
             )
         connection.execute(
             insert(workers).values(

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from models.engine import Database, now_in_database
-from models.records import Device, ErrorRecord, InstanceRecord, JobRecord, StepRecord
+from models.records import Device, ErrorRecord, InstanceRecord, JobRecord, PeerRecord, StepRecord
 from models.states import Direction, JobState
 from models.tables import devices, hosts, instances, job_events, jobs, steps, workers
 
@@ -37,6 +37,9 @@ def job_from_row(row: Row[Any]) -> JobRecord:
         instance=row.instance,
         host=row.host,
         sent_to=row.sent_to,
+        home=row.home,
+        peer=row.peer,
+        hopping=row.hopping,
         request=row.request,
         state=row.state,
         run=row.run,
@@ -46,6 +49,8 @@ def job_from_row(row: Row[Any]) -> JobRecord:
         error=_error(row.error),
         outcome=row.outcome,
         cancel_requested=row.cancel_requested_at is not None,
+        force_complete_requested=row.force_complete_requested_at is not None,
+        progress=row.progress,
         not_before=row.not_before,
         waits=row.waits,
         submitted_at=row.submitted_at,
@@ -82,7 +87,16 @@ def steps_of(connection: Connection, job: str, run: int) -> tuple[StepRecord, ..
 def devices_of(connection: Connection, instance: UUID) -> tuple[Device, ...]:
     """The instance's devices, in the order of their kind and key."""
     rows = connection.execute(_DEVICES_OF, {"of": instance})
-    return tuple(Device(row.kind, row.key, row.details) for row in rows)
+    return tuple(Device(row.kind, row.key, row.details, row.exclusive) for row in rows)
+
+
+def peer_of(connection: Connection, host: str) -> PeerRecord:
+    """The host as another one reaches it; empty where it never said how."""
+    row = connection.execute(
+        select(hosts.c.peer_libvirt_uri, hosts.c.migration_address).where(hosts.c.name == host)
+    ).one_or_none()
+    uri, address = (None, None) if row is None else row
+    return PeerRecord(host, uri or "", address or "")
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,8 @@ class HostRecord:
     name: str
     state: str
     libvirt_uri: str
+    peer_libvirt_uri: str | None
+    migration_address: str | None
     sequence: int
     worker: UUID | None
     worker_pid: int | None
@@ -217,6 +233,8 @@ def list_hosts(database: Database) -> list[HostRecord]:
                     name=row[hosts.c.name],
                     state=row[hosts.c.state].value,
                     libvirt_uri=row[hosts.c.libvirt_uri],
+                    peer_libvirt_uri=row[hosts.c.peer_libvirt_uri],
+                    migration_address=row[hosts.c.migration_address],
                     sequence=row[hosts.c.sequence],
                     worker=row[hosts.c.worker],
                     worker_pid=row[workers.c.pid],

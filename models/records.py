@@ -65,11 +65,19 @@ class Device:
     kind: DeviceKind
     key: str
     details: Json = field(default_factory=dict)
+    exclusive: str | None = None  #: what no other device of any instance may have: a volume, a MAC
 
 
 @dataclass(frozen=True)
 class DeviceAdded:
     """The instance has this device now; the step's undo removes it."""
+
+    device: Device
+
+
+@dataclass(frozen=True)
+class DeviceChanged:
+    """A device that the instance has is described so now; an undo leaves that as it is."""
 
     device: Device
 
@@ -89,8 +97,47 @@ class InstanceIs:
     state: InstanceState
 
 
+@dataclass(frozen=True)
+class InstanceMoved:
+    """The instance lives on this host now."""
+
+    host: str
+
+
 #: What a step's fact means for the inventory, committed together with the step's done.
-Change = DeviceAdded | DeviceRemoved | InstanceIs
+Change = DeviceAdded | DeviceChanged | DeviceRemoved | InstanceIs | InstanceMoved
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the call has come that a job is in. Bytes and seconds."""
+
+    what: str  #: what is being done, in a word: ``migrating``
+    done_bytes: int
+    total_bytes: int
+    eta_s: float | None = None
+    silent_s: float = 0.0  #: how long nothing came of it
+    details: Json = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape that ``jobs show --json`` promises."""
+        return {
+            "what": self.what,
+            "done_bytes": self.done_bytes,
+            "total_bytes": self.total_bytes,
+            "eta_s": self.eta_s,
+            "silent_s": self.silent_s,
+            **self.details,
+        }
+
+
+@dataclass(frozen=True)
+class PeerRecord:
+    """Another host, as it registered itself; what it has not said is empty."""
+
+    name: str
+    libvirt_uri: str
+    address: str
 
 
 @dataclass(frozen=True)
@@ -122,6 +169,9 @@ class JobRecord:
     instance: UUID
     host: str  #: where it is now
     sent_to: str  #: the host that its sender named
+    home: str | None  #: the host of its first claim
+    peer: str | None  #: the other host that has steps of it, where there is one
+    hopping: bool  #: on its way to the host that has its next step
     request: Json
     state: JobState
     run: int
@@ -131,6 +181,8 @@ class JobRecord:
     error: ErrorRecord | None
     outcome: Json | None
     cancel_requested: bool
+    force_complete_requested: bool
+    progress: Json | None  #: of the call under way
     not_before: datetime | None
     waits: int  #: how often this run has waited since a step last advanced
     submitted_at: datetime

@@ -66,6 +66,10 @@ class StepState(StrEnum):
     SKIPPED = "skipped"  #: this request does not ask for it, or an operator said so
 
 
+#: A step that needs nothing more in its direction.
+ENDED = frozenset({StepState.DONE, StepState.FOUND, StepState.SKIPPED})
+
+
 class AttemptOutcome(StrEnum):
     """How one attempt at a step's effect ended."""
 
@@ -97,6 +101,8 @@ class JobClass(StrEnum):
 
     SPAWN = "spawn"
     DESTROY = "destroy"
+    ATTACH = "attach"  #: attaching and detaching, of volumes and interfaces
+    MIGRATE = "migrate"
 
 
 class OutboxKind(StrEnum):
@@ -111,12 +117,17 @@ class EventType(StrEnum):
 
     SUBMITTED = "submitted"
     CLAIMED = "claimed"
+    HOPPED = "hopped"  #: its next step is another host's
     REDIRECTED = "redirected"  #: its instance lives on another host; the job goes there
     WAITING = "waiting"
     UNDOING = "undoing"
     PAST_RETURN = "past_return"  #: from here on there is only forward
     CANCEL_REQUESTED = "cancel_requested"
     CANCEL_REFUSED = "cancel_refused"
+    FORCE_COMPLETE_REQUESTED = "force_complete_requested"
+    FORCE_COMPLETE_REFUSED = "force_complete_refused"
+    STALLED = "stalled"  #: its call is under way, and nothing comes of it
+    MOVING_AGAIN = "moving_again"  #: something comes of it again
     RING_REFUSED = "ring_refused"
     MISROUTED = "misrouted"
     SUCCEEDED = "succeeded"

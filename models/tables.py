@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     Uuid,
+    false,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -83,6 +84,8 @@ hosts = Table(
     Column("machine_id", String(64), nullable=False),
     Column("libvirt_host_uuid", Uuid(), nullable=False),
     Column("libvirt_uri", String(255), nullable=False),
+    Column("peer_libvirt_uri", String(255), nullable=True),  # how other hosts reach its libvirtd
+    Column("migration_address", String(255), nullable=True),  # where other hosts send their guests' memory
     Column("state", _word(HostState), nullable=False),
     Column("sequence", _BIG, nullable=False, default=0),
     Column("worker", Uuid(), nullable=True),
@@ -123,7 +126,9 @@ devices = Table(
     Column("kind", _word(DeviceKind), primary_key=True),
     Column("key", String(128), primary_key=True),
     Column("details", _JSON, nullable=False),
+    Column("exclusive", String(160), nullable=True),  # what no two devices may have: a volume, a MAC
 )
+Index("uq_devices_exclusive", devices.c.exclusive, unique=True)
 
 jobs = Table(
     "jobs",
@@ -136,6 +141,9 @@ jobs = Table(
     Column("instance", Uuid(), ForeignKey("instances.id"), nullable=False),
     Column("host", _HOST, nullable=False),  # where the job is now
     Column("sent_to", _HOST, nullable=False),  # the host that its sender named
+    Column("home", _HOST, nullable=True),  # the host of its first claim
+    Column("peer", _HOST, nullable=True),  # the other host that has steps of it
+    Column("hopping", Boolean(name="hopping"), nullable=False, server_default=false()),
     Column("request", _JSON, nullable=False),
     Column("payload_digest", String(64), nullable=False),
     Column("canvas", _JSON, nullable=True),
@@ -151,6 +159,8 @@ jobs = Table(
     Column("cancel_requested_at", UtcDateTime(), nullable=True),
     Column("not_before", UtcDateTime(), nullable=True),
     Column("waits", Integer, nullable=False),
+    Column("progress", _JSON, nullable=True),  # of the call under way
+    Column("force_complete_requested_at", UtcDateTime(), nullable=True),
     Column("submitted_at", UtcDateTime(), nullable=False),
     Column("started_at", UtcDateTime(), nullable=True),
     Column("ended_at", UtcDateTime(), nullable=True),

@@ -4,7 +4,7 @@ All of it is one transaction. Rows are locked in one order everywhere (instance,
 claims never wait for each other in a circle.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,9 +12,10 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
 
 from models.engine import Database, now_in_database
-from models.journal.events import leave_in_outbox, outcome_of, record_event
-from models.reading import devices_of, job_from_row, steps_of
-from models.records import Device, JobRecord, StepRecord
+from models.journal.events import leave_in_outbox, record_event
+from models.journal.superseding import Terms, other_host, supersede, yields
+from models.reading import devices_of, job_from_row, peer_of, steps_of
+from models.records import Device, JobRecord, PeerRecord, StepRecord
 from models.states import (
     FINAL,
     UNSETTLED,
@@ -25,7 +26,7 @@ from models.states import (
     OutboxKind,
     StepState,
 )
-from models.tables import hosts, instances, jobs, runs, steps
+from models.tables import hosts, instances, jobs, steps
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,6 @@ class Claimant:
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What the claim must know of the job's operation."""
-
-    version: int
-    steps: tuple[str, ...]
-    supersedes: bool
-    begins_as: InstanceState | None
-    name: str | None = None  #: the instance's name, where the request gives one
-
-
-@dataclass(frozen=True)
 class Lease:
     """A claimed job: the right to write its run, for as long as nobody claims it again."""
 
@@ -61,6 +51,8 @@ class Lease:
     devices: tuple[Device, ...]
     host_sequence: int
     superseded: tuple[str, ...]
+    peer: PeerRecord | None = None  #: the other host of the job, seen from this one
+    arrived: bool = False  #: the job came here by a hop: it goes on where it was
 
     @property
     def epoch(self) -> int:
@@ -111,12 +103,21 @@ _TAKEN: dict[str, Any] = {
     "epoch": bindparam("new_epoch"),
     "owner": bindparam("worker"),
     "not_before": None,
+    "hopping": False,
 }
 _TAKE_AGAIN = update(jobs).where(jobs.c.id == bindparam("wanted")).values(_TAKEN).returning(jobs)
 _TAKE_FIRST = (
     update(jobs)
     .where(jobs.c.id == bindparam("wanted"))
-    .values(_TAKEN | {"started_at": now_in_database(), "operation_version": bindparam("new_version")})
+    .values(
+        _TAKEN
+        | {
+            "started_at": now_in_database(),
+            "operation_version": bindparam("new_version"),
+            "home": bindparam("first_host"),
+            "peer": bindparam("other_host"),
+        }
+    )
     .returning(jobs)
 )
 
@@ -147,15 +148,13 @@ def claim(
                 return _redirect(connection, job, instance.host, outbox=outbox)
             # a job that was begun holds its instance already, and superseded whom it would at its first claim
             standing_before = _before(connection, job) if row.state is JobState.QUEUED else []
-            held_by = [other for other in standing_before if not _yields(other, job, terms)]
+            held_by = [other for other in standing_before if not yields(other, job, terms)]
             if held_by:
                 return NotNow(f"job {held_by[0].id} of the same instance comes first ({held_by[0].state})")
             epoch = instance.epoch + 1
             for other in standing_before:
-                _supersede(connection, other, job, epoch, outbox=outbox)
-            return _take(
-                connection, job, instance, terms, claimant, epoch, tuple(other.id for other in standing_before)
-            )
+                supersede(connection, other, job, epoch, outbox=outbox)
+            return _take(connection, job, instance, terms, claimant, epoch, standing_before)
     except _DisplacedError:
         return NotNow(f"another worker serves {claimant.host} now; this one must end")
 
@@ -194,37 +193,6 @@ def _before(connection: Connection, job: JobRecord) -> list[JobRecord]:
     return [job_from_row(row) for row in rows]
 
 
-def _yields(other: JobRecord, job: JobRecord, terms: Terms) -> bool:
-    """Whether ``other`` gives way to a job that supersedes; of its own kind only a quarantined one does."""
-    return terms.supersedes and (other.operation != job.operation or other.state is JobState.QUARANTINED)
-
-
-def _supersede(connection: Connection, other: JobRecord, by: JobRecord, epoch: int, *, outbox: bool) -> None:
-    """End ``other`` in favour of ``by``: its late writes meet rows of an epoch that is not its own."""
-    outcome = outcome_of(other, JobState.CANCELLED, other.error) | {"superseded_by": by.id}
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.id == other.id)
-        .values(
-            state=JobState.CANCELLED,
-            superseded_by=by.id,
-            owner=None,
-            not_before=None,
-            outcome=outcome,
-            ended_at=now_in_database(),
-        )
-    )
-    connection.execute(
-        update(runs)
-        .where(runs.c.job == other.id, runs.c.number == other.run)
-        .values(state=JobState.CANCELLED, outcome=outcome, started_at=other.started_at, ended_at=now_in_database())
-    )
-    connection.execute(update(steps).where(steps.c.job == other.id, steps.c.run == other.run).values(epoch=epoch))
-    record_event(connection, other.id, other.run, EventType.CANCELLED, data={"outcome": outcome})
-    if outbox:
-        leave_in_outbox(connection, other.id, other.run, OutboxKind.OUTCOME, other.host)
-
-
 def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
     connection: Connection,
     job: JobRecord,
@@ -232,9 +200,10 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
     terms: Terms,
     claimant: Claimant,
     epoch: int,
-    superseded: tuple[str, ...],
+    superseded: Sequence[JobRecord],
 ) -> Lease:
     first = job.state is JobState.QUEUED
+    peer = (terms.peer or other_host(superseded, claimant.host)) if first else job.peer
     connection.execute(_RAISE_EPOCH, {"of": job.instance, "new_epoch": epoch})
     if first and terms.begins_as is not None and instance.state in {InstanceState.ABSENT, InstanceState.DELETED}:
         connection.execute(
@@ -250,7 +219,7 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
     taken = connection.execute(
         _TAKE_FIRST if first else _TAKE_AGAIN,
         {"wanted": job.id, "new_epoch": epoch, "worker": claimant.worker}
-        | ({"new_version": terms.version} if first else {}),
+        | ({"new_version": terms.version, "first_host": claimant.host, "other_host": peer} if first else {}),
     ).one()
     if first and terms.steps:
         connection.execute(
@@ -282,8 +251,9 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
             "host_sequence": sequence,
             "worker": str(claimant.worker),
             "took_over": job.state is JobState.RUNNING,
-            "superseded": list(superseded),
+            "superseded": [other.id for other in superseded],
             "version": terms.version,
+            "peer": peer,
         },
     )
     return Lease(
@@ -293,5 +263,12 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
         steps=steps_of(connection, job.id, job.run),
         devices=devices_of(connection, job.instance),
         host_sequence=sequence,
-        superseded=superseded,
+        superseded=tuple(other.id for other in superseded),
+        peer=None if peer is None else _seen_from(connection, claimant.host, job.home, peer),
+        arrived=job.hopping,
     )
+
+
+def _seen_from(connection: Connection, here: str, home: str | None, peer: str) -> PeerRecord:
+    """The job's other host: from its home the peer, from the peer its home."""
+    return peer_of(connection, peer if home is None or here == home else home)

@@ -18,7 +18,10 @@ _HELD_UP = exists().where(
     ),
     or_(
         jobs.c.operation.not_in(bindparam("superseding", expanding=True)),
-        and_(_other.c.operation == jobs.c.operation, _other.c.state != JobState.QUARANTINED),
+        and_(
+            or_(_other.c.operation == jobs.c.operation, _other.c.past_return),
+            _other.c.state != JobState.QUARANTINED,
+        ),
     ),
 )
 _DUE = or_(

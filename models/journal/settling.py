@@ -1,7 +1,6 @@
-"""Settling: ending a run, suspending it, or setting it aside for an operator; and asking a job to stop."""
+"""Settling: ending a run, suspending it, handing it to another host, or setting it aside for an operator."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -10,9 +9,8 @@ from models.engine import Database, now_in_database
 from models.journal.claiming import Lease
 from models.journal.events import leave_in_outbox, outcome_of, record_event
 from models.journal.stepping import Seen, hold, record_seen
-from models.reading import job_from_row
 from models.records import ErrorRecord, JobRecord
-from models.states import FINAL, EventType, InstanceState, JobState, OutboxKind
+from models.states import EventType, InstanceState, JobState, OutboxKind
 from models.tables import instances, jobs, runs
 
 _FINAL_EVENT = {
@@ -31,7 +29,7 @@ _CAME_TO = {
 _JOB_ENDED = (
     update(jobs)
     .where(jobs.c.id == bindparam("held"), jobs.c.epoch == bindparam("mine"))
-    .values(**_CAME_TO, owner=None, not_before=None)
+    .values(**_CAME_TO, owner=None, not_before=None, progress=None)
 )
 _RUN_ENDED = (
     update(runs)
@@ -65,8 +63,8 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
     """
     with database.write() as connection:
         row = hold(connection, lease)
-        record_seen(connection, lease, seen)
-        if state is JobState.SUCCEEDED and row.cancel_requested_at is not None and not row.past_return:
+        past_return = record_seen(connection, lease, seen) or row.past_return
+        if state is JobState.SUCCEEDED and row.cancel_requested_at is not None and not past_return:
             return False
         if undone_as is not None:
             connection.execute(
@@ -78,13 +76,14 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
                 )
                 .values(state=undone_as, updated_at=now_in_database())
             )
-        _end(connection, lease.job, state, error, outbox=outbox)
+        end(connection, lease.job, state, error, outbox=outbox)
         if outbox:
             _ring_next(connection, lease.job, lease.host)
         return True
 
 
-def _end(connection: Connection, job: JobRecord, state: JobState, error: ErrorRecord | None, *, outbox: bool) -> None:
+def end(connection: Connection, job: JobRecord, state: JobState, error: ErrorRecord | None, *, outbox: bool) -> None:
+    """Write what the run came to, wherever it is told."""
     outcome = outcome_of(job, state, error)
     said = {"new_error": outcome["error"], "new_outcome": outcome, "new_state": state}
     connection.execute(_JOB_ENDED, said | {"held": job.id, "mine": job.epoch})
@@ -125,6 +124,7 @@ def wait(  # noqa: PLR0913  # what the row is about
                 state=JobState.WAITING,
                 owner=None,
                 not_before=not_before,
+                progress=None,
                 waits=1 if progressed else jobs.c.waits + 1,
                 # while undoing, the job's error stays the one that it will fail with
                 **({} if lease.job.verdict is not None else {"error": error.as_json()}),
@@ -140,6 +140,31 @@ def wait(  # noqa: PLR0913  # what the row is about
         )
 
 
+def hop(database: Database, lease: Lease, to: str, seen: Sequence[Seen] = (), *, outbox: bool) -> None:
+    """Hand the job to the host that has its next step; its instance stays locked on the way.
+
+    With ``outbox`` that host is rung through it.
+    """
+    with database.write() as connection:
+        hold(connection, lease)
+        record_seen(connection, lease, seen)
+        now = connection.execute(select(now_in_database())).scalar_one()
+        connection.execute(
+            update(jobs)
+            .where(jobs.c.id == lease.job.id, jobs.c.epoch == lease.epoch)
+            .values(host=to, state=JobState.WAITING, hopping=True, owner=None, not_before=now, waits=0, progress=None)
+        )
+        record_event(
+            connection,
+            lease.job.id,
+            lease.job.run,
+            EventType.HOPPED,
+            data={"from": lease.host, "to": to, "not_before": now.isoformat()},
+        )
+        if outbox:
+            leave_in_outbox(connection, lease.job.id, lease.job.run, OutboxKind.RING, to)
+
+
 def quarantine(database: Database, lease: Lease, error: ErrorRecord, seen: Sequence[Seen] = ()) -> None:
     """Set the job aside with its lock kept, until an operator decides."""
     with database.write() as connection:
@@ -148,53 +173,6 @@ def quarantine(database: Database, lease: Lease, error: ErrorRecord, seen: Seque
         connection.execute(
             update(jobs)
             .where(jobs.c.id == lease.job.id, jobs.c.epoch == lease.epoch)
-            .values(state=JobState.QUARANTINED, owner=None, error=error.as_json())
+            .values(state=JobState.QUARANTINED, owner=None, progress=None, error=error.as_json())
         )
         record_event(connection, lease.job.id, lease.job.run, EventType.QUARANTINED, data={"error": error.as_json()})
-
-
-@dataclass(frozen=True)
-class CancelAnswer:
-    """What became of a request to cancel: ``taken`` is False when it was refused, and ``sentence`` says why."""
-
-    taken: bool
-    sentence: str
-
-
-def request_cancel(database: Database, job_id: str, *, actor: str, reason: str, outbox: bool) -> CancelAnswer:
-    """Ask a job to stop: a queued one is cancelled here, a begun one at its next safe point, undone."""
-    with database.write() as connection:
-        row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one_or_none()
-        if row is None:
-            return CancelAnswer(taken=False, sentence=f"there is no job {job_id}.")
-        job = job_from_row(row)
-        asked = {"reason": reason}
-        refusal = _cancel_refusal(job)
-        if refusal is not None:
-            record_event(
-                connection,
-                job.id,
-                job.run,
-                EventType.CANCEL_REFUSED,
-                actor=actor,
-                data={**asked, "because": refusal},
-            )
-            return CancelAnswer(taken=False, sentence=refusal)
-        record_event(connection, job.id, job.run, EventType.CANCEL_REQUESTED, actor=actor, data=asked)
-        connection.execute(update(jobs).where(jobs.c.id == job.id).values(cancel_requested_at=now_in_database()))
-        if job.state is JobState.QUEUED:
-            _end(connection, job, JobState.CANCELLED, None, outbox=outbox)
-            return CancelAnswer(taken=True, sentence=f"job {job.id} is cancelled; nothing of it was begun.")
-        return CancelAnswer(taken=True, sentence=f"job {job.id} is {job.state}; it stops at its next safe point.")
-
-
-def _cancel_refusal(job: JobRecord) -> str | None:
-    if job.state in FINAL:
-        return f"job {job.id} has {job.state} already."
-    if job.state is JobState.QUARANTINED:
-        return f"job {job.id} is quarantined; an operator decides what becomes of it."
-    if job.past_return:
-        return f"job {job.id} is past its point of no return: {job.operation} can only go forward."
-    if job.cancel_requested:
-        return f"job {job.id} was asked to stop already."
-    return None

@@ -9,27 +9,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from models.engine import Database, now_in_database
+from models.journal.changing import apply
 from models.journal.claiming import Lease
 from models.journal.events import record_event
-from models.reading import steps_of
 from models.records import (
     Change,
     DeviceAdded,
-    DeviceRemoved,
     ErrorRecord,
-    InstanceIs,
     Json,
-    StepRecord,
 )
-from models.states import AttemptOutcome, Direction, ErrorClass, EventType, JobState, StepState, Verdict
+from models.states import AttemptOutcome, Direction, EventType, JobState, StepState
 from models.tables import devices, instances, jobs, step_attempts, steps
 
 
 class OvertakenError(Exception):
     """The run's epoch has passed: somebody else claimed or superseded the job. Nothing was written."""
+
+
+class TakenError(Exception):
+    """What the intent reserves belongs to another instance; the message is one sentence. Nothing was written."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Seen:
     state: StepState
     direction: Direction = Direction.DO
     changes: tuple[Change, ...] = ()
+    passes_return: bool = False  #: now that it is true, there is only forward
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Intend:
     intent: Json
     direction: Direction = Direction.DO
     passes_return: bool = False  #: from here on there is only forward
+    reserves: tuple[Change, ...] = ()  #: what the inventory holds for the instance from the intent on
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ _HOLD = (
 )
 _HOLD_INSTANCE = select(instances.c.id).where(instances.c.id == bindparam("of")).with_for_update()
 _OWN_JOB = (jobs.c.id == bindparam("held"), jobs.c.epoch == bindparam("mine"))
-_PASS_RETURN = update(jobs).where(*_OWN_JOB).values(past_return=True)
+_PASS_RETURN = update(jobs).where(*_OWN_JOB, jobs.c.past_return.is_(False)).values(past_return=True)
 _OWN_STEP = (
     steps.c.job == bindparam("held"),
     steps.c.run == bindparam("of_run"),
@@ -121,17 +125,6 @@ _ATTEMPT_ERRED = (
     .where(*_OWN_ATTEMPTS, step_attempts.c.number == bindparam("attempt"))
     .values(outcome=AttemptOutcome.ERROR, ended_at=now_in_database(), error=bindparam("new_error"))
 )
-_INSTANCE_IS = (
-    update(instances)
-    .where(instances.c.id == bindparam("of"), instances.c.epoch == bindparam("mine"))
-    .values(state=bindparam("new_state"), updated_at=now_in_database())
-)
-_SAME_DEVICE = (
-    devices.c.instance == bindparam("of"),
-    devices.c.kind == bindparam("of_kind"),
-    devices.c.key == bindparam("under"),
-)
-_DEVICE_GONE = delete(devices).where(*_SAME_DEVICE)
 
 
 def hold(connection: Connection, lease: Lease) -> Any:  # noqa: ANN401  # a row of jobs
@@ -147,24 +140,58 @@ def hold(connection: Connection, lease: Lease) -> Any:  # noqa: ANN401  # a row 
 
 
 def advance(database: Database, lease: Lease, seen: Sequence[Seen], intend: Intend | None) -> Advanced:
-    """Journal what was seen, and what is intended next, in one commit."""
-    with database.write() as connection:
-        row = hold(connection, lease)
-        record_seen(connection, lease, seen)
-        if intend is None:
-            return Advanced(cancelled=False)
-        undoing = intend.direction is Direction.UNDO
-        if row.cancel_requested_at is not None and not row.past_return and not undoing:
-            return Advanced(cancelled=True)
-        attempt = _record_intent(connection, lease, intend)
-        if intend.passes_return and not row.past_return:
-            connection.execute(_PASS_RETURN, _held(lease))
-            record_event(connection, lease.job.id, lease.job.run, EventType.PAST_RETURN)
-        return Advanced(cancelled=False, attempt=attempt)
+    """Journal what was seen, and what is intended next, in one commit.
+
+    Raises TakenError when the intent reserves what another instance has.
+    """
+    try:
+        with database.write() as connection:
+            row = hold(connection, lease)
+            past_return = record_seen(connection, lease, seen) or row.past_return
+            if intend is None:
+                return Advanced(cancelled=False)
+            undoing = intend.direction is Direction.UNDO
+            if row.cancel_requested_at is not None and not past_return and not undoing:
+                return Advanced(cancelled=True)
+            attempt = _record_intent(connection, lease, intend)
+            if intend.passes_return and not past_return:
+                pass_return(connection, lease)
+            return Advanced(cancelled=False, attempt=attempt)
+    except IntegrityError as error:
+        taken = _taken_by_another(database, lease, intend)
+        if taken is None:
+            raise
+        raise TakenError(taken) from error
 
 
-def record_seen(connection: Connection, lease: Lease, seen: Sequence[Seen]) -> None:
-    """Write the rows of steps whose outcome is known, with what the inventory learns from each."""
+def pass_return(connection: Connection, lease: Lease) -> None:
+    """From here on there is only forward; said once."""
+    if connection.execute(_PASS_RETURN, _held(lease)).rowcount:
+        record_event(connection, lease.job.id, lease.job.run, EventType.PAST_RETURN)
+
+
+def _taken_by_another(database: Database, lease: Lease, intend: Intend | None) -> str | None:
+    """Who has what the intent reserves, in a sentence; None if nobody else has."""
+    reserves = () if intend is None else intend.reserves
+    wanted = [change.device.exclusive for change in reserves if isinstance(change, DeviceAdded)]
+    with database.read() as connection:
+        row = connection.execute(
+            select(devices.c.kind, devices.c.key, devices.c.exclusive, devices.c.instance).where(
+                devices.c.exclusive.in_([each for each in wanted if each is not None]),
+                devices.c.instance != lease.job.instance,
+            )
+        ).first()
+    if row is None:
+        return None
+    return f"{row.exclusive} belongs to instance {row.instance} already, as its {row.kind} {row.key}"
+
+
+def record_seen(connection: Connection, lease: Lease, seen: Sequence[Seen]) -> bool:
+    """Write the rows of steps whose outcome is known, with what the inventory learns from each.
+
+    True if one of them passed the point of no return.
+    """
+    passed = False
     for fact in seen:
         about = _of_step(lease, fact.direction, fact.position)
         _expect_one(
@@ -175,7 +202,11 @@ def record_seen(connection: Connection, lease: Lease, seen: Sequence[Seen]) -> N
         if fact.state is StepState.DONE:
             connection.execute(_ATTEMPT_MADE, _without_epoch(about))
         for change in fact.changes:
-            _apply(connection, lease, change)
+            apply(connection, lease, change)
+        if fact.passes_return:
+            pass_return(connection, lease)
+            passed = True
+    return passed
 
 
 def attempt_failed(  # noqa: PLR0913, PLR0917  # what the row is about
@@ -188,62 +219,6 @@ def attempt_failed(  # noqa: PLR0913, PLR0917  # what the row is about
         said = {"new_error": error.as_json()}
         _expect_one(connection.execute(_STEP_ERRED, about | said | {"on_host": lease.host}).rowcount, lease, position)
         connection.execute(_ATTEMPT_ERRED, _without_epoch(about) | said | {"attempt": attempt})
-
-
-def begin_undo(
-    database: Database, lease: Lease, verdict: Verdict, error: ErrorRecord | None, seen: Sequence[Seen]
-) -> tuple[StepRecord, ...]:
-    """Turn the run round: give every step with an intent of this run a row to be undone in; the run's steps now.
-
-    A step whose only attempt met a conflict made nothing: what stands in its place is somebody else's.
-    """
-    with database.write() as connection:
-        hold(connection, lease)
-        record_seen(connection, lease, seen)
-        intended = connection.execute(
-            select(steps.c.position, steps.c.name, steps.c.error, steps.c.attempts).where(
-                steps.c.job == lease.job.id,
-                steps.c.run == lease.job.run,
-                steps.c.direction == Direction.DO,
-                steps.c.intent.is_not(None),
-                steps.c.state.in_([StepState.INTENDED, StepState.DONE]),
-            )
-        ).all()
-        ours = [step for step in intended if not _met_a_stranger(step)]
-        if ours:
-            connection.execute(
-                insert(steps),
-                [
-                    {
-                        "job": lease.job.id,
-                        "run": lease.job.run,
-                        "direction": Direction.UNDO,
-                        "position": step.position,
-                        "name": step.name,
-                        "state": StepState.PENDING,
-                        "epoch": lease.epoch,
-                        "attempts": 0,
-                    }
-                    for step in ours
-                ],
-            )
-        connection.execute(
-            update(jobs)
-            .where(jobs.c.id == lease.job.id, jobs.c.epoch == lease.epoch)
-            .values(verdict=verdict, error=None if error is None else error.as_json(), waits=0)
-        )
-        record_event(
-            connection,
-            lease.job.id,
-            lease.job.run,
-            EventType.UNDOING,
-            data={"verdict": verdict.value, "error": None if error is None else error.as_json()},
-        )
-        return steps_of(connection, lease.job.id, lease.job.run)
-
-
-def _met_a_stranger(step: Any) -> bool:  # noqa: ANN401  # a row of steps
-    return step.attempts == 1 and step.error is not None and step.error["class"] == ErrorClass.CONFLICT
 
 
 def _held(lease: Lease) -> dict[str, Any]:
@@ -269,6 +244,8 @@ def _record_intent(connection: Connection, lease: Lease, intend: Intend) -> int:
     written = connection.execute(_STEP_INTENDED, about | new).one_or_none()
     _expect_one(0 if written is None else 1, lease, intend.position)
     attempt: int = written.attempts if written is not None else 0
+    for change in intend.reserves:
+        apply(connection, lease, change)
     connection.execute(
         _ATTEMPT_BEGUN,
         {
@@ -283,23 +260,3 @@ def _record_intent(connection: Connection, lease: Lease, intend: Intend) -> int:
         },
     )
     return attempt
-
-
-def _apply(connection: Connection, lease: Lease, change: Change) -> None:
-    of = {"of": lease.job.instance}
-    match change:
-        case DeviceAdded(device):
-            connection.execute(_DEVICE_GONE, of | {"of_kind": device.kind, "under": device.key})
-            connection.execute(
-                insert(devices),
-                {
-                    "instance": lease.job.instance,
-                    "kind": device.kind,
-                    "key": device.key,
-                    "details": dict(device.details),
-                },
-            )
-        case DeviceRemoved(kind, key):
-            connection.execute(_DEVICE_GONE, of | {"of_kind": kind, "under": key})
-        case InstanceIs(state):
-            connection.execute(_INSTANCE_IS, of | {"mine": lease.epoch, "new_state": state})

@@ -18,10 +18,13 @@ from models import outbox
 from models.engine import Database, now_in_database
 from models.inventory import HostBoundElsewhereError, Registration, register
 from models.journal.accepting import Accepted, DifferentPayloadError, accept, note
-from models.journal.claiming import Lease, NotNow, Terms, claim
+from models.journal.asking import request_cancel
+from models.journal.claiming import Lease, NotNow, claim
 from models.journal.due import claimable
-from models.journal.settling import quarantine, request_cancel, settle, wait
-from models.journal.stepping import Intend, OvertakenError, Seen, advance, attempt_failed, begin_undo
+from models.journal.settling import quarantine, settle, wait
+from models.journal.stepping import Intend, OvertakenError, Seen, advance, attempt_failed
+from models.journal.superseding import Terms
+from models.journal.undoing import begin_undo
 from models.reading import JobDetails
 from models.reading import instance as instance_record
 from models.records import Device, DeviceAdded, DeviceRemoved, ErrorRecord, InstanceIs, JobRecord
@@ -992,10 +995,11 @@ def test_a_host_name_is_bound_to_one_machine(desk: Desk) -> None:
 # --- replay
 
 
-def replayed(details: JobDetails) -> dict[str, Any]:  # noqa: C901  # a case for each type of event
+def replayed(details: JobDetails) -> dict[str, Any]:  # noqa: C901, PLR0912  # a case for each type of event
     """What a job's events alone say of its row."""
     row: dict[str, Any] = {"error": None, "outcome": None, "verdict": None, "epoch": 0, "cancel_requested": False}
-    row |= {"past_return": False, "waits": 0}
+    row |= {"past_return": False, "waits": 0, "home": None, "peer": None, "hopping": False}
+    row |= {"force_complete_requested": False}
     for event in details.events:
         data = event.data
         row["run"] = event.run
@@ -1005,6 +1009,10 @@ def replayed(details: JobDetails) -> dict[str, Any]:  # noqa: C901  # a case for
                 row |= {name: data[name] for name in ("operation", "instance", "host", "request")}
             case EventType.CLAIMED:
                 row |= {"state": "running", "epoch": data["epoch"], "version": data["version"], "not_before": None}
+                row |= {"hopping": False, "home": row["home"] or data["host"], "peer": data["peer"]}
+            case EventType.HOPPED:
+                row |= {"state": "waiting", "host": data["to"], "hopping": True, "waits": 0}
+                row["not_before"] = data["not_before"]
             case EventType.REDIRECTED:
                 row["host"] = data["to"]
             case EventType.WAITING:
@@ -1018,6 +1026,8 @@ def replayed(details: JobDetails) -> dict[str, Any]:  # noqa: C901  # a case for
                 row |= {"state": "quarantined", "error": data["error"]}
             case EventType.CANCEL_REQUESTED:
                 row["cancel_requested"] = True
+            case EventType.FORCE_COMPLETE_REQUESTED:
+                row["force_complete_requested"] = True
             case EventType.SUCCEEDED | EventType.FAILED | EventType.CANCELLED:
                 row |= {"state": event.type, "outcome": data["outcome"], "error": data.get("error", row["error"])}
                 row["not_before"] = None
@@ -1046,6 +1056,10 @@ def standing(details: JobDetails) -> dict[str, Any]:
         "past_return": job.past_return,
         "waits": job.waits,
         "not_before": None if job.not_before is None else job.not_before.isoformat(),
+        "home": job.home,
+        "peer": job.peer,
+        "hopping": job.hopping,
+        "force_complete_requested": job.force_complete_requested,
     }
 
 
@@ -1113,8 +1127,8 @@ def test_replaying_the_events_of_a_job_rebuilds_its_row(desk: Desk, life: str) -
 
 
 #: What of a job's row its events do not tell: numbers and moments that the database gave, what follows from the
-#: operation, and how the run stands at its steps.
-NOT_IN_HISTORY = {"id", "number", "job_class", "submitted_at", "started_at", "ended_at"}
+#: operation, how the run stands at its steps, and how far the call has come that it is in.
+NOT_IN_HISTORY = {"id", "number", "job_class", "submitted_at", "started_at", "ended_at", "progress"}
 
 
 def test_what_the_history_does_not_tell_is_known(desk: Desk) -> None:

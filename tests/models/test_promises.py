@@ -126,6 +126,12 @@ def _step_named_twice(connection: Connection) -> None:
     put(connection, steps, position=1)
 
 
+def _volume_of_two_instances(connection: Connection) -> None:
+    put(connection, instances, id=OTHER_INSTANCE)
+    for instance in (INSTANCE, OTHER_INSTANCE):
+        put(connection, devices, instance=instance, kind="volume", key="v", exclusive="volume:v")
+
+
 def _settled_job_written(connection: Connection) -> None:
     run(connection, "UPDATE jobs SET state = 'cancelled'")
     run(connection, "UPDATE jobs SET waits = 1")
@@ -159,6 +165,7 @@ REFUSED: dict[str, Callable[[Connection], None]] = {
     "uq_jobs_id": _job_of_the_same_id,
     "uq_job_events_one_final_per_run": _second_final_event,
     "uq_steps_name_once_per_run": _step_named_twice,
+    "uq_devices_exclusive": _volume_of_two_instances,
     "jobs_final_is_final": _settled_job_written,
     "jobs_new_run_from_final": _run_skipped,
     "jobs_states_move_as_named": _begun_never_claimed,
@@ -186,6 +193,7 @@ SQLITE_SAYS = {
     "uq_jobs_id": "UNIQUE constraint failed: jobs.id",
     "uq_job_events_one_final_per_run": "UNIQUE constraint failed: job_events.job, job_events.run",
     "uq_steps_name_once_per_run": "UNIQUE constraint failed: steps.job, steps.run, steps.direction, steps.name",
+    "uq_devices_exclusive": "UNIQUE constraint failed: devices.exclusive",
 }
 
 

@@ -1,0 +1,50 @@
+"""Changing: what a step's fact means for the inventory, written in the step's own commit."""
+
+from sqlalchemy import Connection, bindparam, delete, insert, update
+
+from models.engine import now_in_database
+from models.journal.claiming import Lease
+from models.records import Change, DeviceAdded, DeviceChanged, DeviceRemoved, InstanceIs, InstanceMoved
+from models.tables import devices, instances
+
+# Statements of the hot path are built once: building one costs more than SQLite takes to run it.
+_INSTANCE_IS = (
+    update(instances)
+    .where(instances.c.id == bindparam("of"), instances.c.epoch == bindparam("mine"))
+    .values(state=bindparam("new_state"), updated_at=now_in_database())
+)
+_INSTANCE_MOVED = (
+    update(instances)
+    .where(instances.c.id == bindparam("of"), instances.c.epoch == bindparam("mine"))
+    .values(host=bindparam("new_host"), updated_at=now_in_database())
+)
+_SAME_DEVICE = (
+    devices.c.instance == bindparam("of"),
+    devices.c.kind == bindparam("of_kind"),
+    devices.c.key == bindparam("under"),
+)
+_DEVICE_GONE = delete(devices).where(*_SAME_DEVICE)
+
+
+def apply(connection: Connection, lease: Lease, change: Change) -> None:
+    """Write the change of the job's instance."""
+    of = {"of": lease.job.instance}
+    match change:
+        case DeviceAdded(device) | DeviceChanged(device):
+            connection.execute(_DEVICE_GONE, of | {"of_kind": device.kind, "under": device.key})
+            connection.execute(
+                insert(devices),
+                {
+                    "instance": lease.job.instance,
+                    "kind": device.kind,
+                    "key": device.key,
+                    "details": dict(device.details),
+                    "exclusive": device.exclusive,
+                },
+            )
+        case DeviceRemoved(kind, key):
+            connection.execute(_DEVICE_GONE, of | {"of_kind": kind, "under": key})
+        case InstanceIs(state):
+            connection.execute(_INSTANCE_IS, of | {"mine": lease.epoch, "new_state": state})
+        case InstanceMoved(host):
+            connection.execute(_INSTANCE_MOVED, of | {"mine": lease.epoch, "new_host": host})

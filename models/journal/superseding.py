@@ -1,0 +1,70 @@
+"""Superseding: ending jobs of an instance in favour of one that takes it over, as a destroy does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, update
+
+from models.engine import now_in_database
+from models.journal.events import leave_in_outbox, outcome_of, record_event
+from models.records import JobRecord
+from models.states import EventType, InstanceState, JobState, OutboxKind
+from models.tables import jobs, runs, steps
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the claim must know of the job's operation."""
+
+    version: int
+    steps: tuple[str, ...]
+    supersedes: bool
+    begins_as: InstanceState | None
+    name: str | None = None  #: the instance's name, where the request gives one
+    peer: str | None = None  #: the other host that has steps of the job, where the request names one
+
+
+def yields(other: JobRecord, job: JobRecord, terms: Terms) -> bool:
+    """Whether ``other`` gives way to a job that supersedes.
+
+    A quarantined one always does; else none of its own kind, and none that can only go forward.
+    """
+    may_stay = other.operation == job.operation or other.past_return
+    return terms.supersedes and (not may_stay or other.state is JobState.QUARANTINED)
+
+
+def other_host(superseded: Sequence[JobRecord], here: str) -> str | None:
+    """Where else a job may have left half of its work."""
+    touched = {
+        host
+        for other in superseded
+        if other.peer is not None and other.home is not None
+        for host in (other.home, other.peer)
+    }
+    return next(iter(sorted(touched - {here})), None)
+
+
+def supersede(connection: Connection, other: JobRecord, by: JobRecord, epoch: int, *, outbox: bool) -> None:
+    """End ``other`` in favour of ``by``: its late writes meet rows of an epoch that is not its own."""
+    outcome = outcome_of(other, JobState.CANCELLED, other.error) | {"superseded_by": by.id}
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.id == other.id)
+        .values(
+            state=JobState.CANCELLED,
+            superseded_by=by.id,
+            owner=None,
+            not_before=None,
+            outcome=outcome,
+            ended_at=now_in_database(),
+        )
+    )
+    connection.execute(
+        update(runs)
+        .where(runs.c.job == other.id, runs.c.number == other.run)
+        .values(state=JobState.CANCELLED, outcome=outcome, started_at=other.started_at, ended_at=now_in_database())
+    )
+    connection.execute(update(steps).where(steps.c.job == other.id, steps.c.run == other.run).values(epoch=epoch))
+    record_event(connection, other.id, other.run, EventType.CANCELLED, data={"outcome": outcome})
+    if outbox:
+        leave_in_outbox(connection, other.id, other.run, OutboxKind.OUTCOME, other.host)
