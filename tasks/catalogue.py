@@ -4,10 +4,28 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from tasks.attach_interface import attach_interface
+from tasks.attach_volume import attach_volume
 from tasks.destroy import destroy
+from tasks.detach_interface import detach_interface
+from tasks.detach_volume import detach_volume
+from tasks.migrate import migrate
 from tasks.operation import Operation
 from tasks.spawn import spawn
 
 Catalogue = Mapping[str, Operation[Any]]
 
-OPERATIONS: Catalogue = MappingProxyType({operation.name: operation for operation in (spawn, destroy)})
+OPERATIONS: Catalogue = MappingProxyType(
+    {
+        operation.name: operation
+        for operation in (
+            spawn,
+            destroy,
+            attach_volume,
+            detach_volume,
+            attach_interface,
+            detach_interface,
+            migrate,
+        )
+    }
+)

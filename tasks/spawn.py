@@ -6,6 +6,8 @@ from tasks.requests.spawn import SpawnRequest
 from tasks.steps.disk import RootDiskCreated
 from tasks.steps.domain import DomainDefined, DomainRunning
 from tasks.steps.image import ImagesCached
+from tasks.steps.interface import InterfacesPlugged
+from tasks.steps.volume import VolumesConnected
 
 spawn = Operation(
     "spawn",
@@ -13,6 +15,8 @@ spawn = Operation(
     steps=(
         ImagesCached(),
         RootDiskCreated(),
+        VolumesConnected(),
+        InterfacesPlugged(),
         DomainDefined(),
         DomainRunning(),
     ),

@@ -21,16 +21,17 @@ import migrations
 from models.engine import Database
 from models.inventory import Registration, register
 from models.journal.accepting import accept
-from models.journal.claiming import Claimant, Lease, NotNow, Terms, claim
+from models.journal.claiming import Claimant, Lease, NotNow, claim
 from models.journal.stepping import Intend, Seen, advance
+from models.journal.superseding import Terms
 from models.reading import JobDetails, job_details
 from models.reading import job as job_record
-from models.records import Change, Device, DeviceAdded, JobRecord, Json
+from models.records import Change, Device, DeviceAdded, JobRecord, Json, Progress
 from models.states import DeviceKind, InstanceState, JobClass, StepState
 from models.submission import Submission
 from models.tables import metadata
-from tasks.host import Disks, Domains, EarlierWork, Host, Images
-from tasks.operation import Absent, Operation, Sight, Step, There, Work
+from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Volumes
+from tasks.operation import Absent, Operation, Reserving, Sight, Step, There, Work
 from tasks.requests import Request
 from tests.fake_host import FakeHost
 from tests.lab.postgres import PostgresServer
@@ -130,7 +131,7 @@ def submission(  # the fields of one submission
     return Submission(
         id=job_id,
         operation=operation,
-        job_class=JobClass.DESTROY if operation == "destroy" else JobClass.SPAWN,
+        job_class={"destroy": JobClass.DESTROY, "migrate": JobClass.MIGRATE}.get(operation, JobClass.SPAWN),
         instance=instance or uuid4(),
         host=host,
         request=(SPAWN_REQUEST if operation == "spawn" else {}) if request is None else request,
@@ -227,8 +228,12 @@ class Rooms:
     """A fake host whose earlier work is what a worker has in hand, as in a real worker."""
 
     domains: Domains
+    devices: Devices
     images: Images
     disks: Disks
+    volumes: Volumes
+    interfaces: Interfaces
+    migrations: Migrations
     earlier_work: EarlierWork
 
 
@@ -240,6 +245,9 @@ class Silence:
 
     def claimed(self, job: JobRecord, *, rung: bool) -> None:
         """The job was claimed."""
+
+    def progressed(self, job: JobRecord, progress: Progress) -> None:
+        """The job's call has come so far."""
 
     def left_in_outbox(self, job_id: str) -> None:
         """Something of the job may be in the outbox."""
@@ -259,10 +267,19 @@ def runner(
     hands: Hands | None = None,
 ) -> Runner:
     """A worker that has just started: its UUID is new, and its hands are empty."""
-    hands = hands or Hands({JobClass.SPAWN: 4, JobClass.DESTROY: 4})
+    hands = hands or Hands(dict.fromkeys(JobClass, 4))
     return Runner(
         database=database,
-        host=Rooms(host.domains, host.images, host.disks, hands),
+        host=Rooms(
+            domains=host.domains,
+            devices=host.devices,
+            images=host.images,
+            disks=host.disks,
+            volumes=host.volumes,
+            interfaces=host.interfaces,
+            migrations=getattr(host, "migrations", None),  # type: ignore
+            earlier_work=hands,
+        ),
         claimant=claimant or enrolled(database),
         catalogue={operation.name: operation for operation in operations},
         hands=hands,
@@ -314,6 +331,10 @@ class Watched(Step[Any]):
     @override
     def changes(self, work: Work[Any]) -> tuple[Change, ...]:
         return self._inner.changes(work)
+
+    def reserves(self, work: Work[Any]) -> tuple[Change, ...]:
+        """As the step does, if it does."""
+        return self._inner.reserves(work) if isinstance(self._inner, Reserving) else ()
 
 
 class DiskThere:

@@ -130,6 +130,10 @@ class Volumes(Protocol):
         """
         ...
 
+    def held(self, volume: Volume) -> bool:
+        """Whether this host keeps something of its own for the volume (a session, a mapping) that letting go ends."""
+        ...
+
     def connect(self, volume: Volume) -> None:
         """Bring the volume within reach; there already is no error."""
         ...
@@ -148,6 +152,10 @@ class Interfaces(Protocol):
 
     def plug(self, interface: GuestInterface) -> None:
         """Make ready what the interface is plugged into, before the guest is given it."""
+        ...
+
+    def left(self, interface: GuestInterface) -> bool:
+        """Whether something that was made for the interface is on this host: its tap, while a guest has it or after."""
         ...
 
     def unplug(self, interface: GuestInterface) -> None:

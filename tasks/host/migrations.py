@@ -55,7 +55,7 @@ class MigrationPlan:
     """How a guest is to be moved. Times in seconds, downtimes in milliseconds; the defaults are nova's."""
 
     peer: Peer
-    paths: Paths = NO_PATHS  #: of the files whose path differs over there
+    paths: Paths = field(default_factory=lambda: NO_PATHS)  #: of the files whose path differs over there
     copied_disks: tuple[str, ...] = ()  #: targets of the disks to copy; libvirt would take none for all of them
     bandwidth_mib_s: int | None = None  #: None: as fast as it goes
     post_copy: bool = False  #: whether post-copy is permitted

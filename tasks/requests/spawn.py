@@ -1,38 +1,15 @@
 """What a spawn asks for, in nova's and libvirt's words."""
 
-import re
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from tasks.requests import Request
-
-#: XML 1.0 has no place for control characters, and a title is one line.
-_NO_CONTROL_CHARACTERS = re.compile(r"[^\x00-\x1f\x7f\ufffe\uffff\ud800-\udfff]*")
-
-
-def _printable(text: str) -> str:
-    if not _NO_CONTROL_CHARACTERS.fullmatch(text):
-        raise ValueError("Value has a control character")
-    return text
+from tasks.requests.devices import Interface, Volume, refuse_twins
+from tasks.requests.parts import HostPath, Part, printable
 
 
-def _absolute(path: str) -> str:
-    if not path.startswith("/"):
-        raise ValueError("Path is not absolute")
-    return path
-
-
-HostPath = Annotated[
-    str, StringConstraints(min_length=2, max_length=4096), AfterValidator(_printable), AfterValidator(_absolute)
-]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Image(_Part):
+class Image(Part):
     """A file to make the root disk from."""
 
     path: HostPath = Field(description="absolute path on the host, below one of its image roots")
@@ -41,12 +18,12 @@ class Image(_Part):
     )
 
 
-class Boot(_Part):
+class Boot(Part):
     """Direct kernel boot: QEMU loads the kernel itself."""
 
     kernel: HostPath = Field(description="absolute path on the host, below one of its image roots")
     initrd: HostPath | None = Field(default=None, description="absolute path on the host, below one of its image roots")
-    cmdline: Annotated[str, StringConstraints(max_length=2048), AfterValidator(_printable)] | None = Field(
+    cmdline: Annotated[str, StringConstraints(max_length=2048), AfterValidator(printable)] | None = Field(
         default=None, description="the kernel's command line"
     )
 
@@ -54,7 +31,7 @@ class Boot(_Part):
 class SpawnRequest(Request):
     """A guest to be made and started."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_printable)] = Field(
+    name: Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(printable)] = Field(
         description="the user's name for the instance; becomes the domain's title"
     )
     memory_mib: int = Field(ge=16, le=16 * 1024 * 1024, description="memory of the guest, in MiB")
@@ -67,6 +44,8 @@ class SpawnRequest(Request):
         description="size of the root disk, in GiB; null: the image's own size, or no disk where there is no image",
     )
     boot: Boot | None = Field(default=None, description="direct kernel boot; null: from the root disk")
+    volumes: list[Volume] = Field(default=[], max_length=16, description="volumes that it starts with")
+    interfaces: list[Interface] = Field(default=[], max_length=16, description="network interfaces that it starts with")
     timeout_s: int = Field(
         default=300, ge=1, le=3600, description="how long the guest may take to be reported running, in seconds"
     )
@@ -75,6 +54,23 @@ class SpawnRequest(Request):
     def has_root_disk(self) -> bool:
         """Whether the guest gets a root disk."""
         return self.image is not None or self.disk_gib is not None
+
+    @property
+    def wanted_volumes(self) -> tuple[Volume, ...]:
+        """The volumes that the instance is to have."""
+        return tuple(self.volumes)
+
+    @property
+    def wanted_interfaces(self) -> tuple[Interface, ...]:
+        """The interfaces that the instance is to have."""
+        return tuple(self.interfaces)
+
+    @model_validator(mode="after")
+    def _no_twins(self) -> Self:
+        refuse_twins("volumes", [volume.id for volume in self.volumes])
+        refuse_twins("interfaces", [interface.id for interface in self.interfaces])
+        refuse_twins("interfaces", [interface.mac for interface in self.interfaces if interface.mac is not None])
+        return self
 
     @model_validator(mode="after")
     def _bootable(self) -> Self:

@@ -2,24 +2,16 @@
 
 from models.records import NOTHING, Change, InstanceIs, Json
 from models.states import DeviceKind, InstanceState
-from tasks.host import DirectBoot, Domain, DomainState, Guest, GuestDisk, Host, Identity
+from tasks.host import DirectBoot, DomainState, Guest, GuestDisk, Host, Identity
 from tasks.operation import Absent, InProgress, NotOurs, Sight, There, Work
-from tasks.requests import Request
 from tasks.requests.destroy import DestroyRequest
 from tasks.requests.spawn import SpawnRequest
+from tasks.steps.devices import interfaces_of, volumes_of
+from tasks.steps.identity import stranger
 
 #: How long a destroy waits, at a time, for calls of a superseded job to return, in seconds; longer than libvirt's
 #: own 30 s wait for a job lock.
 EARLIER_WORK_DEADLINE_S = 40.0
-
-
-def _stranger(work: Work[Request], domain: Domain) -> NotOurs | None:
-    """A domain under the instance's UUID that is not the instance's, if it is one."""
-    if domain.identity is None:
-        return NotOurs(f"domain {work.instance} exists and is not one of Hostler's")
-    if domain.identity.instance != work.instance:
-        return NotOurs(f"domain {work.instance} says that it is instance {domain.identity.instance}")
-    return None
 
 
 class DomainDefined:
@@ -36,9 +28,9 @@ class DomainDefined:
         domain = host.domains.find(work.instance)
         if domain is None:
             return Absent()
-        stranger = _stranger(work, domain)
-        if stranger is not None:
-            return stranger
+        other = stranger(work, domain)
+        if other is not None:
+            return other
         if domain.identity != Identity(work.instance, work.job):
             made_by = "" if domain.identity is None else f" by job {domain.identity.job}"
             return NotOurs(f"instance {work.instance} exists already, made{made_by}")
@@ -68,6 +60,8 @@ class DomainDefined:
                 memory_mib=request.memory_mib,
                 vcpus=request.vcpus,
                 disks=disks,
+                volumes=volumes_of(work.devices),
+                interfaces=interfaces_of(work.devices),
                 boot=boot,
             )
         )
@@ -96,9 +90,9 @@ class DomainRunning:
         domain = host.domains.find(work.instance)
         if domain is None:
             return Absent()
-        stranger = _stranger(work, domain)
-        if stranger is not None:
-            return stranger
+        other = stranger(work, domain)
+        if other is not None:
+            return other
         if domain.state is DomainState.SHUTTING_DOWN:
             return InProgress(f"domain {work.instance} is shutting down")
         if domain.state is DomainState.STARTING:
@@ -133,7 +127,7 @@ class DomainStopped:
         domain = host.domains.find(work.instance)
         if domain is None:
             return There()
-        return _stranger(work, domain) or (Absent() if domain.active else There())
+        return stranger(work, domain) or (Absent() if domain.active else There())
 
     def do(self, work: Work[DestroyRequest], host: Host) -> None:
         """Kills the process without asking the guest."""
@@ -184,7 +178,7 @@ class DomainUndefined:
     def look(self, work: Work[DestroyRequest], host: Host) -> Sight:
         """A domain that is not ours is never touched."""
         domain = host.domains.find(work.instance)
-        return There() if domain is None else _stranger(work, domain) or Absent()
+        return There() if domain is None else stranger(work, domain) or Absent()
 
     def do(self, work: Work[DestroyRequest], host: Host) -> None:
         """Kills it once more if it was started again meanwhile, then removes the definition."""

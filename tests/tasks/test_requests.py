@@ -20,12 +20,18 @@ SPAWN = {
     "image": {"path": "/images/a.qcow2", "format": "qcow2"},
     "disk_gib": 10,
     "boot": {"kernel": "/images/vmlinuz", "initrd": "/images/initrd", "cmdline": "console=ttyS0"},
+    "volumes": [{"id": "v1", "kind": "file", "path": "/volumes/v1", "format": "raw", "read_only": False}],
+    "interfaces": [
+        {"id": "i1", "mac": None, "bridge": "br0", "network": None, "model": "virtio", "mtu": None},
+    ],
     "timeout_s": 60,
 }
 MISSING = object()
 #: What a quantity's name ends with, and a number that has no unit.
-UNITS = ("_mib", "_gib", "_s")
-COUNTS = {"version", "vcpus"}
+UNITS = ("_mib", "_gib", "_s", "_ms", "_s_per_gib")
+COUNTS = {"version", "vcpus", "attempts", "downtime_steps", "port"}
+#: Terms of the field that have one unit everywhere.
+TERMS = {"mtu"}
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
@@ -163,6 +169,97 @@ def test_a_request_does_not_change() -> None:
         request.version = 2
 
 
+# --- devices
+
+
+def wrong(operation: str, **document: Any) -> str:
+    """The sentence with which the operation's request is refused."""
+    with pytest.raises(BadRequestError) as error:
+        parse(OPERATIONS[operation].request, document)
+    return str(error.value)
+
+
+FILE = {"id": "v1", "kind": "file", "path": "/volumes/v1"}
+NBD = {"id": "v1", "kind": "nbd", "host": "storage"}
+NIC = {"id": "i1", "bridge": "br0"}
+
+
+@pytest.mark.parametrize(
+    ("volume", "sentence"),
+    [
+        ({**FILE, "kind": "iscsi"}, "volume: input tag 'iscsi' found using 'kind' does not match any of the expected"),
+        ({**FILE, "path": "volumes/v1"}, "volume.file.path: path is not absolute."),
+        ({**FILE, "id": "root"}, "volume.file.id: value root is the name of a disk that instances have."),
+        ({**FILE, "id": "a/b"}, "volume.file.id: value is not 1 to 64 letters, digits, _ and -"),
+        ({**FILE, "host": "storage"}, "volume.file.host: extra inputs are not permitted."),
+        ({**NBD, "port": 0}, "volume.nbd.port: input should be greater than or equal to 1."),
+        ({**NBD, "socket": "/run/nbd"}, "volume.nbd: an nbd volume is reached by host or by socket, and by one"),
+        ({"id": "v1", "kind": "nbd"}, "volume.nbd: an nbd volume is reached by host or by socket, and by one"),
+        ({**NBD, "export": "a\nb"}, "volume.nbd.export: value has a control character."),
+    ],
+)
+def test_a_volume_that_cannot_be_is_refused_by_the_name_of_its_field(volume: dict[str, Any], sentence: str) -> None:
+    """An unknown kind by the kind's own name."""
+    assert wrong("attach_volume", volume=volume).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("interface", "sentence"),
+    [
+        ({**NIC, "mac": "52:54:00:00:00"}, "interface.mac: value is no MAC address"),
+        ({**NIC, "mac": "01:00:5e:00:00:01"}, "interface.mac: value is a multicast address"),
+        ({**NIC, "network": "default"}, "interface: an interface is plugged into a bridge or a network, and into one"),
+        ({"id": "i1"}, "interface: an interface is plugged into a bridge or a network, and into one"),
+        ({**NIC, "bridge": "a-name-of-16-byte"}, "interface.bridge: string should match pattern"),
+        ({**NIC, "mtu": 67}, "interface.mtu: input should be greater than or equal to 68."),
+    ],
+)
+def test_an_interface_that_cannot_be_is_refused(interface: dict[str, Any], sentence: str) -> None:
+    """Before anything is plugged."""
+    assert wrong("attach_interface", interface=interface).startswith(sentence)
+
+
+def test_a_mac_is_the_same_however_it_is_written() -> None:
+    """The journal compares it."""
+    request: Any = parse(OPERATIONS["attach_interface"].request, {"interface": {**NIC, "mac": "52:54:00:AB:CD:EF"}})
+    assert request.interface.mac == "52:54:00:ab:cd:ef"
+
+
+@pytest.mark.parametrize(
+    ("field", "twins"),
+    [
+        ("volumes", [FILE, {**NBD}]),
+        ("interfaces", [NIC, {**NIC, "bridge": "br1"}]),
+        ("interfaces", [{**NIC, "mac": "52:54:00:00:00:01"}, {**NIC, "id": "i2", "mac": "52:54:00:00:00:01"}]),
+    ],
+)
+def test_a_spawn_names_each_device_once(field: str, twins: list[dict[str, Any]]) -> None:
+    """Their ids, and their MACs."""
+    assert wrong("spawn", name="vm", memory_mib=64, disk_gib=1, **{field: twins}).endswith(
+        f"two of {field} are the same."
+    )
+
+
+@pytest.mark.parametrize("attempts", [0, 101, 1.5])
+def test_a_guest_is_asked_a_bounded_number_of_times(attempts: object) -> None:
+    """And at least once."""
+    assert wrong("detach_volume", volume_id="v1", attempts=attempts).startswith("attempts: ")
+
+
+@pytest.mark.parametrize("destination", ["", "H2", "h2/..", "h2?x=y", None])
+def test_a_destination_is_a_hosts_name(destination: object) -> None:
+    """It is looked up; no URI is made of it."""
+    assert wrong("migrate", destination=destination).startswith("destination: ")
+
+
+def test_a_migrations_defaults_are_novas() -> None:
+    """800 s per GiB, then it is given up; the pause at the switch grows to 500 ms in 10 steps, 75 s per GiB apart."""
+    request: Any = parse(OPERATIONS["migrate"].request, {"destination": "h2"})
+    assert (request.completion_timeout_s_per_gib, request.on_timeout) == (800, "abort")
+    assert (request.downtime_ms, request.downtime_steps, request.downtime_delay_s_per_gib) == (500, 10, 75)
+    assert not request.post_copy
+
+
 # --- the schema
 
 
@@ -177,8 +274,8 @@ def test_the_schema_describes_every_field(operation: Operation[Any]) -> None:
     schema = operation.request.model_json_schema()
     assert [name for name, part in _properties(schema) if not part.get("description")] == []
     for part in (schema, *schema.get("$defs", {}).values()):
-        assert part["additionalProperties"] is False
         assert part["description"]
+        assert part["type"] != "object" or part["additionalProperties"] is False
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)
@@ -187,7 +284,7 @@ def test_a_quantity_has_its_unit_in_its_name(operation: Operation[Any]) -> None:
     for name, part in _properties(operation.request.model_json_schema()):
         kinds = {part.get("type"), *(one.get("type") for one in part.get("anyOf", ()))}
         if kinds & {"integer", "number"}:
-            assert name in COUNTS or name.endswith(UNITS)
+            assert name in COUNTS | TERMS or name.endswith(UNITS)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)

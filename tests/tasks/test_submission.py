@@ -55,12 +55,20 @@ def test_a_good_submission_is_read_as_it_was_sent() -> None:
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_a_job_has_its_operations_class(name: str) -> None:
     """It shares that class's slots."""
-    request = GOOD["request"] if name == "spawn" else {}
+    request = {
+        "spawn": GOOD["request"],
+        "destroy": {},
+        "attach_volume": {"volume": {"id": "v1", "kind": "block", "path": "/dev/v1"}},
+        "detach_volume": {"volume_id": "v1"},
+        "attach_interface": {"interface": {"id": "i1", "bridge": "br0"}},
+        "detach_interface": {"interface_id": "i1"},
+        "migrate": {"destination": "h2"},
+    }[name]
     assert read(operation=name, request=request).job_class is OPERATIONS[name].job_class
 
 
 BAD: list[tuple[str, object, str]] = [
-    ("operation", "resurrect", "operation: there is no 'resurrect'; there are destroy, spawn."),
+    ("operation", "resurrect", f"operation: there is no 'resurrect'; there are {', '.join(sorted(OPERATIONS))}."),
     *(("job_id", value, JOB_ID) for value in ("", "-a", ".a", "a" * 129, "a b", "a/b", "a\n", "ä", None, 7, b"a")),
     *(("host", value, HOST) for value in ("", "H1", "-h", "h_1", "h" * 64, "h1\n", "ħ", None, 7)),
     *(("instance", value, UUID_NEEDED) for value in ("", "vm-1", f"{INSTANCE}0", None, 7, UUID(INSTANCE))),

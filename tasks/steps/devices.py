@@ -1,0 +1,196 @@
+"""Devices: what attaching, detaching and moving them has in common; and between a request, an intent and a row."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import chain, product
+from string import ascii_lowercase
+from uuid import UUID
+
+from models.records import NOTHING, Change, Device, Json
+from models.states import DeviceKind, ErrorClass
+from tasks.host import (
+    GuestDevice,
+    GuestInterface,
+    GuestVolume,
+    Host,
+    HostError,
+    NetworkKind,
+    ShownDevices,
+    Volume,
+)
+from tasks.operation import Absent, Partial, Sight, There, Work
+from tasks.requests import Request
+from tasks.requests.devices import DetachRequest
+
+
+def shown_on(work: Work[Request], host: Host) -> ShownDevices:
+    """The domain's devices; an instance without a domain can be given none."""
+    shown = host.devices.shown(work.instance)
+    if shown is None:
+        raise HostError(ErrorClass.PERMANENT, f"instance {work.instance} has no domain on this host")
+    return shown
+
+
+def disk_targets() -> Iterable[str]:
+    """``vda`` to ``vdz``, then ``vdaa`` and on."""
+    return (f"vd{''.join(letters)}" for letters in chain(product(ascii_lowercase), product(ascii_lowercase, repeat=2)))
+
+
+def volume_from(details: Json) -> GuestVolume:
+    """The volume that a row of the inventory, or an intent, describes."""
+    volume = Volume(details["id"], details["kind"], details["where"], details["read_only"])
+    return GuestVolume(volume, details["target"], details["alias"], details["serial"])
+
+
+def volume_details(device: GuestVolume) -> Json:
+    """The volume as the journal keeps it."""
+    volume = device.volume
+    return {
+        "id": volume.id,
+        "kind": volume.kind,
+        "where": dict(volume.where),
+        "read_only": volume.read_only,
+        "target": device.target,
+        "alias": device.alias,
+        "serial": device.serial,
+    }
+
+
+def interface_from(details: Json) -> GuestInterface:
+    """The interface that a row of the inventory, or an intent, describes."""
+    return GuestInterface(**{**details, "kind": NetworkKind(details["kind"])})
+
+
+def interface_details(device: GuestInterface) -> Json:
+    """The interface as the journal keeps it."""
+    return {**asdict(device), "kind": device.kind.value}
+
+
+def volumes_of(devices: Iterable[Device]) -> tuple[GuestVolume, ...]:
+    """The volumes among an instance's devices."""
+    return tuple(volume_from(device.details) for device in devices if device.kind is DeviceKind.VOLUME)
+
+
+def interfaces_of(devices: Iterable[Device]) -> tuple[GuestInterface, ...]:
+    """The interfaces among an instance's devices."""
+    return tuple(interface_from(device.details) for device in devices if device.kind is DeviceKind.INTERFACE)
+
+
+class DeviceAttached(ABC):
+    """What attaching a volume and an interface have in common."""
+
+    @abstractmethod
+    def device(self, work: Work[Request]) -> GuestDevice:
+        """The device, as the inventory has it."""
+        ...
+
+    def plan(self, work: Work[Request], host: Host) -> Json:
+        """Which of its two places has the device already: an undo leaves it there."""
+        device, shown = self.device(work), shown_on(work, host)
+        places = {"live": shown.live, "persistent": shown.persistent}
+        had = [place for place, there in places.items() if any(each.is_same(device) for each in there or ())]
+        return {"alias": device.alias, "had": had}
+
+    def look(self, work: Work[Request], host: Host) -> Sight:
+        """Both the guest and its definition have it, or whichever of them exists."""
+        device, shown = self.device(work), shown_on(work, host)
+        if shown.everywhere(device):
+            return There()
+        if shown.anywhere(device):
+            return Partial(f"{device.alias} is not in both the guest and its definition")
+        return Absent()
+
+    def do(self, work: Work[Request], host: Host) -> None:
+        """Gives it to both in one call."""
+        host.devices.attach(work.instance, self.device(work))
+
+    def undo(self, work: Work[Request], host: Host) -> None:
+        """Takes it from where this job put it; from a guest that holds on to it, not by force."""
+        device, had = self.device(work), work.intent.get("had", ())
+        if "live" not in had:
+            host.devices.release(work.instance, device, attempts=UNDO_ATTEMPTS, timeout_s=UNDO_TIMEOUT_S)
+        if "persistent" not in had:
+            host.devices.remove_from_definition(work.instance, device)
+
+    def changes(self, work: Work[Request]) -> tuple[Change, ...]:
+        """The inventory has it since it was reserved."""
+        return ()
+
+
+#: How often, and how long each time in seconds, a guest is asked for a device that a failed job gave it.
+UNDO_ATTEMPTS = 3
+UNDO_TIMEOUT_S = 5.0
+
+
+class DeviceLeftDefinition(ABC):
+    """What taking a volume and an interface out of the definition have in common."""
+
+    @abstractmethod
+    def device(self, work: Work[DetachRequest]) -> GuestDevice | None:
+        """The device, as the inventory has it; None where it has none."""
+        ...
+
+    def plan(self, work: Work[DetachRequest], host: Host) -> Json:
+        """It is named by the request."""
+        return NOTHING
+
+    def look(self, work: Work[DetachRequest], host: Host) -> Sight:
+        """Without a domain there is no definition."""
+        device, shown = self.device(work), host.devices.shown(work.instance)
+        if device is None or shown is None:
+            return There()
+        return Absent() if any(each.is_same(device) for each in shown.persistent or ()) else There()
+
+    def do(self, work: Work[DetachRequest], host: Host) -> None:
+        """Takes it out, first: a guest that is started again does not get it back."""
+        device = self.device(work)
+        if device is not None:
+            host.devices.remove_from_definition(work.instance, device)
+
+    def undo(self, work: Work[DetachRequest], host: Host) -> None:
+        """Puts it back where it is missing."""
+        _put_back(self.device(work), work.instance, host)
+
+    def changes(self, work: Work[DetachRequest]) -> tuple[Change, ...]:
+        """The instance has it until its guest has let it go as well."""
+        return ()
+
+
+class DeviceReleased(ABC):
+    """What having a guest let go of a volume and of an interface have in common."""
+
+    @abstractmethod
+    def device(self, work: Work[DetachRequest]) -> GuestDevice | None:
+        """The device, as the inventory has it; None where it has none."""
+        ...
+
+    def plan(self, work: Work[DetachRequest], host: Host) -> Json:
+        """It is named by the request."""
+        return NOTHING
+
+    def look(self, work: Work[DetachRequest], host: Host) -> Sight:
+        """A guest that does not run has let go."""
+        device, shown = self.device(work), host.devices.shown(work.instance)
+        if device is None or shown is None:
+            return There()
+        return Absent() if any(each.is_same(device) for each in shown.live or ()) else There()
+
+    def do(self, work: Work[DetachRequest], host: Host) -> None:
+        """Asks the guest, and waits by event."""
+        device, request = self.device(work), work.request
+        if device is not None:
+            host.devices.release(work.instance, device, attempts=request.attempts, timeout_s=request.timeout_s)
+
+    def undo(self, work: Work[DetachRequest], host: Host) -> None:
+        """Gives back what the guest may have let go of after all."""
+        _put_back(self.device(work), work.instance, host)
+
+    def changes(self, work: Work[DetachRequest]) -> tuple[Change, ...]:
+        """The instance has it until the host has let it go as well."""
+        return ()
+
+
+def _put_back(device: GuestDevice | None, instance: UUID, host: Host) -> None:
+    if device is not None and host.devices.shown(instance) is not None:
+        host.devices.attach(instance, device)

@@ -1,0 +1,197 @@
+"""Volumes: connected, attached, let go."""
+
+from typing import Protocol
+
+from typing_extensions import override
+
+from models.records import NOTHING, Change, Device, DeviceAdded, DeviceRemoved, Json
+from models.states import DeviceKind
+from tasks.host import GuestVolume, Host, Volume
+from tasks.operation import Absent, NotNeeded, NotOurs, Sight, There, Work
+from tasks.requests import Request
+from tasks.requests.destroy import DestroyRequest
+from tasks.requests.devices import AttachVolumeRequest, DetachRequest, DetachVolumeRequest
+from tasks.requests.devices import Volume as WantedVolume
+from tasks.steps.devices import (
+    DeviceAttached,
+    DeviceLeftDefinition,
+    DeviceReleased,
+    disk_targets,
+    volume_details,
+    volume_from,
+    volumes_of,
+)
+
+#: What a volume's request says of every kind; the rest is how its kind is reached.
+_OF_EVERY_KIND = frozenset({"id", "kind", "read_only"})
+
+
+class WantsVolumes(Protocol):
+    """A request that gives an instance volumes."""
+
+    @property
+    def wanted_volumes(self) -> tuple[WantedVolume, ...]:
+        """The volumes that the instance is to have."""
+        ...
+
+
+def _volume(wanted: WantedVolume) -> Volume:
+    where = wanted.model_dump(mode="json", exclude=set(_OF_EVERY_KIND), exclude_none=True)
+    return Volume(wanted.id, wanted.kind, where, wanted.read_only)
+
+
+def _row(work: Work[Request], volume_id: str) -> GuestVolume | None:
+    return next((each for each in volumes_of(work.devices) if each.volume.id == volume_id), None)
+
+
+class VolumesConnected:
+    """Each volume that is asked for is the instance's, and no other's, and within this host's reach."""
+
+    name = "VolumesConnected"
+
+    def plan(self, work: Work[Request], host: Host) -> Json:
+        """Where the guest will see each volume that the instance does not have yet."""
+        shown = host.devices.shown(work.instance)
+        taken = {device.details.get("target") for device in work.devices}
+        if shown is not None:
+            taken |= {device.target for side in (shown.live, shown.persistent) for device in side or ()}
+        free = (target for target in disk_targets() if target not in taken)
+        new = [volume for volume in _wanted(work) if _row(work, volume.id) is None]
+        volumes = [GuestVolume(volume, next(free), f"ua-{volume.id}", volume.id) for volume in new]
+        return {"volumes": [volume_details(volume) for volume in volumes]}
+
+    def reserves(self, work: Work[Request]) -> tuple[Change, ...]:
+        """No two instances write to one volume."""
+        return self.changes(work)
+
+    def look(self, work: Work[Request], host: Host) -> Sight:
+        """The inventory says whose it is, and the host whether it is within reach."""
+        wanted = _wanted(work)
+        if not wanted:
+            return NotNeeded()
+        for volume in wanted:
+            row = _row(work, volume.id)
+            if row is None:
+                host.volumes.connected(volume)  # refuses what can never be, before anything is reserved
+                return Absent()
+            if row.volume != volume:
+                return NotOurs(f"the instance has a volume {volume.id} already, and it is not the same one")
+        return There() if all(host.volumes.connected(volume) for volume in wanted) else Absent()
+
+    def do(self, work: Work[Request], host: Host) -> None:
+        """Brings each within reach."""
+        for volume in _wanted(work):
+            host.volumes.connect(volume)
+
+    def undo(self, work: Work[Request], host: Host) -> None:
+        """Lets go of those that this job gave the instance."""
+        for details in work.intent.get("volumes", ()):
+            host.volumes.disconnect(volume_from(details).volume)
+
+    def changes(self, work: Work[Request]) -> tuple[Change, ...]:
+        """The instance has the volumes that this job gave it."""
+        return tuple(
+            DeviceAdded(Device(DeviceKind.VOLUME, details["id"], details, exclusive=f"volume:{details['id']}"))
+            for details in work.intent.get("volumes", ())
+        )
+
+
+def _wanted(work: Work[Request]) -> tuple[Volume, ...]:
+    request: WantsVolumes = work.request  # type: ignore[assignment]  # every operation with this step has such a one
+    return tuple(_volume(each) for each in request.wanted_volumes)
+
+
+class VolumeAttached(DeviceAttached):
+    """The guest, if it runs or is paused, and its definition have the volume."""
+
+    name = "VolumeAttached"
+
+    @override
+    def device(self, work: Work[Request]) -> GuestVolume:
+        """As it was reserved."""
+        request: AttachVolumeRequest = work.request  # type: ignore[assignment]  # the operation's own
+        return next(each for each in volumes_of(work.devices) if each.volume.id == request.volume.id)
+
+
+def _of_request(work: Work[DetachRequest]) -> GuestVolume | None:
+    request: DetachVolumeRequest = work.request  # type: ignore[assignment]  # the operation's own
+    return _row(work, request.volume_id)
+
+
+class VolumeLeftDefinition(DeviceLeftDefinition):
+    """The definition of the domain does not have the volume."""
+
+    name = "VolumeLeftDefinition"
+
+    @override
+    def device(self, work: Work[DetachRequest]) -> GuestVolume | None:
+        """The volume that the request names."""
+        return _of_request(work)
+
+
+class VolumeReleased(DeviceReleased):
+    """No running guest of the instance has the volume."""
+
+    name = "VolumeReleased"
+
+    @override
+    def device(self, work: Work[DetachRequest]) -> GuestVolume | None:
+        """The volume that the request names."""
+        return _of_request(work)
+
+
+class VolumeDisconnected:
+    """The host has let the volume go, and the instance has it no longer."""
+
+    name = "VolumeDisconnected"
+
+    def plan(self, work: Work[DetachVolumeRequest], host: Host) -> Json:
+        """It is named by the request."""
+        return NOTHING
+
+    def look(self, work: Work[DetachVolumeRequest], host: Host) -> Sight:
+        """Of most kinds the host keeps nothing."""
+        volume = _row(work, work.request.volume_id)
+        return There() if volume is None or not host.volumes.held(volume.volume) else Absent()
+
+    def do(self, work: Work[DetachVolumeRequest], host: Host) -> None:
+        """Lets go, which the host refuses while a domain shows the volume."""
+        volume = _row(work, work.request.volume_id)
+        if volume is not None:
+            host.volumes.disconnect(volume.volume)
+
+    def undo(self, work: Work[DetachVolumeRequest], host: Host) -> None:
+        """Never asked for: once the guest has let go, there is only forward."""
+
+    def changes(self, work: Work[DetachVolumeRequest]) -> tuple[Change, ...]:
+        """Another instance may have it now."""
+        return (DeviceRemoved(DeviceKind.VOLUME, work.request.volume_id),)
+
+
+class VolumesDisconnected:
+    """This host holds none of the instance's volumes."""
+
+    name = "VolumesDisconnected"
+
+    def plan(self, work: Work[DestroyRequest], host: Host) -> Json:
+        """The inventory names them."""
+        return NOTHING
+
+    def look(self, work: Work[DestroyRequest], host: Host) -> Sight:
+        """Of most kinds the host keeps nothing."""
+        volumes = volumes_of(work.devices)
+        if not volumes:
+            return NotNeeded()
+        return Absent() if any(host.volumes.held(each.volume) for each in volumes) else There()
+
+    def do(self, work: Work[DestroyRequest], host: Host) -> None:
+        """Lets go of each."""
+        for each in volumes_of(work.devices):
+            host.volumes.disconnect(each.volume)
+
+    def undo(self, work: Work[DestroyRequest], host: Host) -> None:
+        """Never asked for: a destroy only goes forward."""
+
+    def changes(self, work: Work[DestroyRequest]) -> tuple[Change, ...]:
+        """The inventory forgets them with the instance."""
+        return ()
