@@ -14,11 +14,13 @@ from typing import Any, Protocol
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.engine import OUT_OF_REACH, Database
-from models.journal.claiming import Claimant, Lease, NotNow, Terms, claim
-from models.journal.settling import quarantine, settle, wait
-from models.journal.stepping import OvertakenError, Seen, begin_undo
-from models.records import ErrorRecord, JobRecord, StepRecord
-from models.states import Direction, ErrorClass, JobState, StepState, Verdict
+from models.journal.claiming import Claimant, Lease, NotNow, claim
+from models.journal.settling import hop, quarantine, settle, wait
+from models.journal.stepping import OvertakenError, Seen
+from models.journal.superseding import Terms
+from models.journal.undoing import begin_undo
+from models.records import ErrorRecord, JobRecord, Progress, StepRecord
+from models.states import ENDED, Direction, ErrorClass, JobState, StepState, Verdict
 from tasks.catalogue import Catalogue
 from tasks.host import Host, HostError
 from tasks.operation import Step
@@ -37,6 +39,10 @@ class Announcer(Protocol):
 
     def claimed(self, job: JobRecord, *, rung: bool) -> None:
         """The job was claimed and is about to be run; ``rung`` if a message brought it."""
+        ...
+
+    def progressed(self, job: JobRecord, progress: Progress) -> None:
+        """The job's call under way has come so far."""
         ...
 
     def left_in_outbox(self, job_id: str) -> None:
@@ -96,6 +102,7 @@ class Runner:
             supersedes=operation.supersedes,
             begins_as=operation.instance_begins_as,
             name=job.request.get("name"),
+            peer=None if operation.peer_field is None else job.request.get(operation.peer_field),
         )
 
     def _carry_out(self, lease: Lease) -> None:
@@ -133,7 +140,17 @@ class Runner:
             request = parse(operation.request, lease.job.request)
         except BadRequestError as error:
             raise _cannot(f"its request can no longer be read: {error}") from error
-        return Run(self.database, self.host, self.patience, lease, operation, request, lease.devices), steps
+        run = Run(
+            self.database,
+            self.host,
+            self.patience,
+            lease,
+            operation,
+            request,
+            lease.devices,
+            announce=lambda progress: self.announcer.progressed(lease.job, progress),
+        )
+        return run, steps
 
     def _make(self, run: Run, steps: Steps) -> None:
         """Make every fact true, or turn round."""
@@ -141,8 +158,8 @@ class Runner:
             self._turn_round(run, steps, Verdict.CANCELLED, None)
             return
         try:
-            for record in run.lease.steps:
-                run.make_true(steps[record.name], record)
+            if not self._make_all_here(run, steps):
+                return
         except CancelNoticed:
             self._turn_round(run, steps, Verdict.CANCELLED, None)
         except HostError as error:
@@ -160,6 +177,23 @@ class Runner:
             if not self._settle(run, JobState.SUCCEEDED, None):
                 self._turn_round(run, steps, Verdict.CANCELLED, None)
 
+    def _make_all_here(self, run: Run, steps: Steps) -> bool:
+        """Make each fact true up to the first that is another host's to make; False if the job went there.
+
+        A job that came by a hop goes on where it was; any other is looked at from its first step.
+        """
+        for record in run.lease.steps:
+            elsewhere = run.elsewhere(record.name)
+            if elsewhere is None:
+                if record.state not in ENDED or not run.lease.arrived:
+                    run.make_true(steps[record.name], record)
+            elif not elsewhere:
+                run.skip(record)
+            elif record.state not in ENDED:
+                self._hop(run, elsewhere)
+                return False
+        return True
+
     def _turn_round(self, run: Run, steps: Steps, verdict: Verdict, error: ErrorRecord | None) -> None:
         """Undo what the run made; past the point of no return there is only forward."""
         if error is not None and run.lease.job.past_return:
@@ -174,6 +208,10 @@ class Runner:
         try:
             for record in records:
                 if record.direction is Direction.UNDO and record.state is not StepState.DONE:
+                    elsewhere = run.elsewhere(record.name)
+                    if elsewhere is not None:
+                        self._hop(run, elsewhere)
+                        return
                     run.take_back(steps[record.name], made[record.position])
         except HostError as error:
             if error.error_class in PASSING:
@@ -187,6 +225,10 @@ class Runner:
             raise _StuckError(record_of(error)) from error
         cancelled = run.lease.job.verdict is Verdict.CANCELLED
         self._settle(run, JobState.CANCELLED if cancelled else JobState.FAILED, run.lease.job.error)
+
+    def _hop(self, run: Run, to: str) -> None:
+        hop(self.database, run.lease, to, run.take_seen(), outbox=self.outbox)
+        log.info("job goes on elsewhere: job=%s host=%s", run.lease.job.id, to)
 
     def _settle(self, run: Run, state: JobState, error: ErrorRecord | None) -> bool:
         settled = settle(

@@ -80,12 +80,36 @@ class Settings(BaseSettings):
         description="folders that images, kernels and initrds may be read from, separated by `:`; `images` in the "
         "state folder by default",
     )
+    volume_roots: str | None = Field(
+        default=None,
+        description="folders that volumes of the kinds `file` and `block`, and NBD sockets, may be in, separated by "
+        "`:`; `volumes` in the state folder by default",
+    )
+    nbd_servers: str = Field(
+        default="",
+        description="NBD servers that volumes may be on, `HOST` or `HOST:PORT`, separated by commas; `*`: any; none by "
+        "default",
+    )
+    peer_libvirt_uri: str | None = Field(
+        default=None,
+        description="how other hosts reach this host's libvirtd, to migrate guests to it: `qemu+tls://HOST/system`; by "
+        "default they do not",
+    )
+    migration_address: str | None = Field(
+        default=None,
+        description="where other hosts send their guests' memory and disks: the name or address in "
+        "`HOSTLER_PEER_LIBVIRT_URI` by default",
+    )
     virt_type: VirtType = Field(
         default=VirtType.AUTO, description="`kvm`, `qemu` (emulation), or `auto`: kvm where the host has it"
     )
-    threads: int = Field(default=16, ge=2, le=512, description="threads that take messages")
+    threads: int = Field(default=24, ge=2, le=512, description="threads that take messages")
     spawn_limit: int = Field(default=4, ge=1, le=256, description="spawns that run at once")
     destroy_limit: int = Field(default=8, ge=1, le=256, description="destroys that run at once")
+    attach_limit: int = Field(
+        default=4, ge=1, le=256, description="attaches and detaches, of volumes and interfaces, that run at once"
+    )
+    migrate_limit: int = Field(default=2, ge=1, le=256, description="migrations, in and out, that run at once")
     sweep_interval_s: float = Field(
         default=0.5, ge=0.05, le=60, description="how often the worker looks for jobs that could be claimed, in seconds"
     )
@@ -133,9 +157,33 @@ class Settings(BaseSettings):
         return tuple(Path(root) for root in self.image_roots.split(":") if root)
 
     @property
+    def roots_of_volumes(self) -> tuple[Path, ...]:
+        """The folders that volumes may be in."""
+        if self.volume_roots is None:
+            return (self.state_dir / "volumes",)
+        return tuple(Path(root) for root in self.volume_roots.split(":") if root)
+
+    @property
+    def permitted_nbd_servers(self) -> tuple[str, ...]:
+        """The NBD servers that volumes may be on."""
+        return tuple(server.strip() for server in self.nbd_servers.split(",") if server.strip())
+
+    @property
+    def address_for_migrations(self) -> str | None:
+        """Where other hosts send their guests' memory; None: nowhere."""
+        if self.migration_address is not None or self.peer_libvirt_uri is None:
+            return self.migration_address
+        return urlsplit(self.peer_libvirt_uri).hostname
+
+    @property
     def limits(self) -> dict[JobClass, int]:
         """How many jobs of each class run at once."""
-        return {JobClass.SPAWN: self.spawn_limit, JobClass.DESTROY: self.destroy_limit}
+        return {
+            JobClass.SPAWN: self.spawn_limit,
+            JobClass.DESTROY: self.destroy_limit,
+            JobClass.ATTACH: self.attach_limit,
+            JobClass.MIGRATE: self.migrate_limit,
+        }
 
     def summary(self) -> str:
         """What the worker's first line says: journal, doorbell, results and hypervisor, passwords masked."""

@@ -3,15 +3,39 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
-from models.engine import Database
+from models.engine import OUT_OF_REACH, Database
 from models.journal.claiming import Lease
-from models.journal.stepping import Intend, Seen, advance, attempt_failed
-from models.records import Change, Device, DeviceAdded, DeviceRemoved, ErrorRecord, StepRecord
+from models.journal.progress import report
+from models.journal.stepping import Intend, Seen, TakenError, advance, attempt_failed
+from models.records import (
+    Change,
+    Device,
+    DeviceAdded,
+    DeviceChanged,
+    DeviceRemoved,
+    ErrorRecord,
+    Json,
+    Progress,
+    StepRecord,
+)
 from models.states import Direction, ErrorClass, StepState
-from tasks.host import Host, HostError
-from tasks.operation import Absent, InProgress, NotNeeded, NotOurs, Operation, Partial, Sight, Step, There, Work
+from tasks.host import Host, HostError, Peer, Wish
+from tasks.operation import (
+    Absent,
+    InProgress,
+    NotNeeded,
+    NotOurs,
+    Operation,
+    Partial,
+    Reserving,
+    Sight,
+    Step,
+    There,
+    Work,
+)
 from tasks.requests import Request
 from worker.retrying import Patience
 
@@ -40,8 +64,16 @@ class Run:
     operation: Operation[Any]
     request: Request
     devices: tuple[Device, ...]
+    announce: Callable[[Progress], None]  #: tells others of the progress that was journaled
     progressed: bool = False  #: whether a step got on since the claim
+    _told: Progress | None = None
+    _intents: dict[str, Json] = field(default_factory=dict)
     _seen: list[Seen] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """What earlier claims of this run intended is known from the journal."""
+        made = (record for record in self.lease.steps if record.direction is Direction.DO)
+        self._intents |= {record.name: record.intent for record in made if record.intent is not None}
 
     def make_true(self, step: Step[Any], record: StepRecord) -> None:
         """Make the step's fact true, if it is not; raises HostError or CancelNoticed."""
@@ -57,17 +89,41 @@ class Run:
             return _judge(step, sight, work)
 
         state = self.patience.try_step(cycle)
-        self._saw(Seen(record.position, state, changes=() if state is StepState.SKIPPED else step.changes(work)))
+        changes = () if state is StepState.SKIPPED else step.changes(work)
+        only_forward = step.name == self.operation.no_return_after
+        self._saw(Seen(record.position, state, changes=changes, passes_return=only_forward))
+        if only_forward:
+            self._pass_return()
         self.progressed |= record.state in {StepState.PENDING, StepState.INTENDED}
+
+    def skip(self, record: StepRecord) -> None:
+        """The step is another host's, and the job has no other host."""
+        if record.state is not StepState.SKIPPED:
+            self._saw(Seen(record.position, StepState.SKIPPED))
+
+    def elsewhere(self, name: str) -> str | None:
+        """The host that the step runs on, if it is not this one; empty where the job has no other host."""
+        job = self.lease.job
+        at_peer = job.peer is not None and self.lease.host == job.peer and self.lease.host != job.home
+        if (name in self.operation.at_peer) == at_peer:
+            return None
+        return (job.home if at_peer else job.peer) or ""
+
+    def _pass_return(self) -> None:
+        self.lease = replace(self.lease, job=replace(self.lease.job, past_return=True))
 
     def _intend_to_make(self, step: Step[Any], record: StepRecord, work: Work[Any]) -> tuple[Work[Any], int]:
         """Commit the intent; from then on the fact may be of this job's making, whatever becomes of the attempt."""
         intent = work.intent if work.intended else step.plan(work, self.host)
+        work = replace(work, intent=intent, intended=True)
+        reserves = step.reserves(work) if isinstance(step, Reserving) else ()
         passes_return = self.operation.is_past_return(step.name)
-        attempt = self._intend(Intend(record.position, intent, passes_return=passes_return))
+        attempt = self._intend(Intend(record.position, intent, passes_return=passes_return, reserves=reserves))
         if passes_return:
-            self.lease = replace(self.lease, job=replace(self.lease.job, past_return=True))
-        return replace(work, intent=intent, intended=True), attempt
+            self._pass_return()
+        self._intents[step.name] = intent
+        self.devices = _with_changes(self.devices, reserves)
+        return replace(work, devices=self.devices), attempt
 
     def take_back(self, step: Step[Any], made: StepRecord) -> None:
         """Undo a step that this run intended, and see that it is undone; raises HostError.
@@ -76,12 +132,14 @@ class Run:
         not see the unpublished half of an effect.
         """
         work = self._work(made)
+        taken_back = _reversed(step.changes(work))
+        afterwards = replace(work, intended=False, devices=_with_changes(self.devices, taken_back))
 
         def undo() -> None:
             if isinstance(step.look(work, self.host), NotOurs):
                 return
             step.undo(work, self.host)
-            if isinstance(step.look(work, self.host), There | Partial | InProgress):
+            if not isinstance(step.look(afterwards, self.host), Absent | NotNeeded):
                 raise HostError(ErrorClass.TRANSIENT, f"{step.name} was undone, and is still there")
 
         def cycle() -> None:
@@ -89,12 +147,17 @@ class Run:
             self._attempt(step, Direction.UNDO, made.position, attempt, undo)
 
         self.patience.try_step(cycle)
-        self._saw(Seen(made.position, StepState.DONE, Direction.UNDO, _reversed(step.changes(work))))
+        self._saw(Seen(made.position, StepState.DONE, Direction.UNDO, taken_back))
         self.progressed = True
 
     def _intend(self, intend: Intend) -> int:
         """Commit what was seen and what is intended; the number of the attempt that may now be made."""
-        advanced = advance(self.database, self.lease, self.take_seen(), intend)
+        seen = self.take_seen()
+        try:
+            advanced = advance(self.database, self.lease, seen, intend)
+        except TakenError as taken:
+            self._seen[:0] = seen
+            raise HostError(ErrorClass.CONFLICT, str(taken)) from taken
         if advanced.cancelled:
             raise CancelNoticed
         return advanced.attempt
@@ -114,15 +177,37 @@ class Run:
             raise
 
     def _work(self, record: StepRecord) -> Work[Any]:
+        peer = self.lease.peer
         return Work(
             job=self.lease.job.id,
+            host=self.lease.host,
             instance=self.lease.job.instance,
             epoch=self.lease.epoch,
             request=self.request,
             devices=self.devices,
             intent=record.intent or {},
             intended=record.intent is not None,
+            earlier=MappingProxyType(self._intents),
+            peer=None if peer is None else Peer(peer.name, peer.libvirt_uri, peer.address),
+            report=self._report,
         )
+
+    def _report(self, progress: Progress, *, passes_return: bool = False) -> Wish:
+        """Journal the progress. A journal out of reach stops no call, but none passes its point of no return then."""
+        try:
+            wanted = report(self.database, self.lease, progress, before=self._told, passes_return=passes_return)
+        except OUT_OF_REACH as error:
+            log.warning("progress not journaled: job=%s %s", self.lease.job.id, error)
+            if passes_return and not self.lease.job.past_return:
+                raise
+            return Wish.GO_ON
+        if passes_return and not wanted.cancel:
+            self._pass_return()
+        self._told = progress
+        self.announce(progress)
+        if wanted.cancel:
+            return Wish.CANCEL
+        return Wish.FORCE_COMPLETE if wanted.force_complete else Wish.GO_ON
 
     def _saw(self, fact: Seen) -> None:
         self._seen.append(fact)
@@ -153,7 +238,7 @@ def _with_changes(devices: tuple[Device, ...], changes: Sequence[Change]) -> tup
     """The devices as they will be once the changes are committed."""
     kept = {(device.kind, device.key): device for device in devices}
     for change in changes:
-        if isinstance(change, DeviceAdded):
+        if isinstance(change, DeviceAdded | DeviceChanged):
             kept[change.device.kind, change.device.key] = change.device
         elif isinstance(change, DeviceRemoved):
             kept.pop((change.kind, change.key), None)

@@ -17,12 +17,12 @@ from uuid import UUID
 import migrations
 from models.engine import Database
 from models.inventory import Registration, register, stopped
+from models.journal.asking import Answer, request_cancel, request_force_complete
 from models.journal.claiming import Claimant
-from models.journal.settling import CancelAnswer, request_cancel
 from models.reading import job as job_record
 from tasks.catalogue import OPERATIONS, Catalogue
-from tasks.host import Disks, Domains, EarlierWork, Host, Images
-from worker.celery_app import revoking
+from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Volumes
+from worker.celery_app import ops, revoking
 from worker.celery_app.app import build_app
 from worker.celery_app.postman import Postman
 from worker.celery_app.process import keep_our_logging, serve, worker_name
@@ -51,8 +51,12 @@ class ServedHost:
     """The port, fitted: the hypervisor's rooms, and what this worker has in hand."""
 
     domains: Domains
+    devices: Devices
     images: Images
     disks: Disks
+    volumes: Volumes
+    interfaces: Interfaces
+    migrations: Migrations
     earlier_work: EarlierWork
 
 
@@ -86,6 +90,8 @@ def build_hypervisor(settings: Settings) -> Hypervisor:
         uri=settings.hypervisor_uri,
         state_folder=str(settings.state_dir),
         image_roots=tuple(str(root) for root in settings.roots_of_images),
+        volume_roots=tuple(str(root) for root in settings.roots_of_volumes),
+        nbd_servers=settings.permitted_nbd_servers,
         virt_type=None if settings.virt_type is VirtType.AUTO else settings.virt_type.value,
     )
 
@@ -106,7 +112,7 @@ def run_worker(
     signal.signal(signal.SIGTERM, _stop_in_good_order)  # until Celery takes the signals over
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     log.info("hostler %s, %s", version("hostler"), settings.summary())
-    for folder in (settings.state_dir, *settings.roots_of_images):
+    for folder in (settings.state_dir, *settings.roots_of_images, *settings.roots_of_volumes):
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     database = prepare_journal(settings)
     hypervisor = build_hypervisor(settings)
@@ -115,7 +121,16 @@ def run_worker(
     try:
         register(database, _registration(settings, hypervisor, worker))
         hands = Hands(settings.limits)
-        rooms = ServedHost(hypervisor.domains, hypervisor.images, hypervisor.disks, hands)
+        rooms = ServedHost(
+            domains=hypervisor.domains,
+            devices=hypervisor.devices,
+            images=hypervisor.images,
+            disks=hypervisor.disks,
+            volumes=hypervisor.volumes,
+            interfaces=hypervisor.interfaces,
+            migrations=hypervisor.migrations,
+            earlier_work=hands,
+        )
         app = build_app(settings)
         outbox = settings.broker_url is not None or settings.results_url is not None
         postman = Postman(
@@ -135,6 +150,7 @@ def run_worker(
         revokes = revoking.EarlyRevokes()
         revoking.install(_canceller(database, postman, outbox=outbox), revokes)
         Rings(database, settings.host, catalogue, sweeper, revokes).register(app)
+        ops.register(app, _verbs(database, postman, outbox=outbox))
         beat = Heartbeat(database, worker, settings.host)
         for thread in (postman, beat, sweeper):
             thread.start()
@@ -185,11 +201,25 @@ def _registration(settings: Settings, hypervisor: Hypervisor, worker: UUID) -> R
         worker=worker,
         pid=os.getpid(),
         version=version("hostler"),
+        peer_libvirt_uri=settings.peer_libvirt_uri,
+        migration_address=settings.address_for_migrations,
     )
 
 
-def _canceller(database: Database, postman: Postman, *, outbox: bool) -> Callable[[str, str], CancelAnswer | None]:
-    def cancel(job_id: str, reason: str) -> CancelAnswer | None:
+def _verbs(database: Database, postman: Postman, *, outbox: bool) -> dict[str, ops.Verb]:
+    def cancel(job: str, actor: str, reason: str) -> Answer:
+        answer = request_cancel(database, job, actor=actor, reason=reason, outbox=outbox)
+        postman.left_in_outbox(job)
+        return answer
+
+    def force_complete(job: str, actor: str, reason: str) -> Answer:
+        return request_force_complete(database, job, actor=actor, reason=reason)
+
+    return {"job_cancel": cancel, "job_force_complete": force_complete}
+
+
+def _canceller(database: Database, postman: Postman, *, outbox: bool) -> Callable[[str, str], Answer | None]:
+    def cancel(job_id: str, reason: str) -> Answer | None:
         if job_record(database, job_id) is None:
             return None
         answer = request_cancel(database, job_id, actor="celery:revoke", reason=reason, outbox=outbox)

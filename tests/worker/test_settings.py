@@ -64,7 +64,13 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
         "libvirt_uri": None,
         "image_roots": None,
         "virt_type": VirtType.AUTO,
-        "threads": 16,
+        "volume_roots": None,
+        "nbd_servers": "",
+        "peer_libvirt_uri": None,
+        "migration_address": None,
+        "threads": 24,
+        "attach_limit": 4,
+        "migrate_limit": 2,
         "spawn_limit": 4,
         "destroy_limit": 8,
         "sweep_interval_s": 0.5,
@@ -77,7 +83,25 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.embedded_root == Path("/var/lib/hostler/libvirt")
     assert settings.results_url is None
     assert settings.roots_of_images == (Path("/var/lib/hostler/images"),)
-    assert settings.limits == {JobClass.SPAWN: 4, JobClass.DESTROY: 8}
+    assert settings.limits == {JobClass.SPAWN: 4, JobClass.DESTROY: 8, JobClass.ATTACH: 4, JobClass.MIGRATE: 2}
+    assert settings.roots_of_volumes == (Path("/var/lib/hostler/volumes"),)
+    assert settings.permitted_nbd_servers == ()
+    assert settings.address_for_migrations is None
+
+
+def test_the_address_for_migrations_is_the_peer_uris_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory may go over a network of its own."""
+    uri = "qemu+tls://h1.example:16514/system"
+    assert loaded(monkeypatch, PEER_LIBVIRT_URI=uri).address_for_migrations == "h1.example"
+    apart = loaded(monkeypatch, PEER_LIBVIRT_URI=uri, MIGRATION_ADDRESS="10.1.0.1")
+    assert apart.address_for_migrations == "10.1.0.1"
+
+
+def test_servers_and_roots_are_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blanks and empty parts mean nothing."""
+    told = loaded(monkeypatch, NBD_SERVERS="a:10809, b,,", VOLUME_ROOTS="/srv/volumes:/dev/mapper")
+    assert told.permitted_nbd_servers == ("a:10809", "b")
+    assert told.roots_of_volumes == (Path("/srv/volumes"), Path("/dev/mapper"))
 
 
 def test_a_user_keeps_everything_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,8 +170,8 @@ def test_only_the_embedded_driver_has_a_root(monkeypatch: pytest.MonkeyPatch, ur
             SQLITE_WITH_BROKER,
         ),
         (
-            {"THREADS": "15"},
-            "HOSTLER_THREADS: 15 threads are fewer than all limits together and 4 more to take messages with (16).",
+            {"THREADS": "21"},
+            "HOSTLER_THREADS: 21 threads are fewer than all limits together and 4 more to take messages with (22).",
         ),
         (
             {"THREADS": "many"},

@@ -20,6 +20,10 @@ def queue_name(host: str) -> str:
     return f"host.{host}"
 
 
+#: The queue of what operators ask, which every worker takes from.
+OPS_QUEUE = "ops"
+
+
 def task_name(operation: str) -> str:
     """The Celery task of an operation."""
     return f"compute.{operation}"
@@ -58,7 +62,7 @@ def build_app(settings: Settings) -> Celery:
         event_serializer="json",
         result_accept_content=["json"],
         enable_utc=True,
-        task_queues=[queue(queue_name(settings.host))],
+        task_queues=[queue(queue_name(settings.host)), queue(OPS_QUEUE)],
         task_default_queue=queue_name(settings.host),
         task_acks_late=True,  # the task acknowledges by itself, once the job is recorded
         task_track_started=False,  # STARTED is written by the claim
@@ -74,7 +78,8 @@ def build_app(settings: Settings) -> Celery:
         result_backend_transport_options=_transport_options(settings.results_url) if settings.results_url else {},
         redis_socket_timeout=BROKER_TIMEOUT_S,
         redis_socket_connect_timeout=BROKER_TIMEOUT_S,
-        redis_socket_keepalive=True,
+        # Celery hands this on to a UNIX socket, too, which refuses it
+        redis_socket_keepalive=not (settings.results_url or "").startswith("redis+socket"),
         redis_backend_health_check_interval=HEALTH_CHECK_INTERVAL_S,
         worker_enable_remote_control=settings.broker_url is not None,
     )

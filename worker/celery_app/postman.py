@@ -27,7 +27,7 @@ from typing_extensions import override
 
 from models.engine import Database
 from models.outbox import Letter, delivered, not_delivered, undelivered
-from models.records import JobRecord
+from models.records import JobRecord, Progress
 from models.states import JobState, OutboxKind
 from worker.celery_app.app import queue_name, task_name
 
@@ -72,6 +72,14 @@ def _payload(job: JobRecord) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class _Progress:
+    """The news of how far a job's call has come: told once, or not at all."""
+
+    job: JobRecord
+    progress: Progress
+
+
+@dataclass(frozen=True)
 class _Claim:
     """The news that a job was claimed."""
 
@@ -90,13 +98,17 @@ class Postman(threading.Thread):
         self._host = host
         self._worker_name = worker_name
         self._rings = rings
-        self._errands: queue.SimpleQueue[_Claim | str | None] = queue.SimpleQueue()
+        self._errands: queue.SimpleQueue[_Claim | _Progress | str | None] = queue.SimpleQueue()
         self._events: Any = None
         self._not_before: dict[int, float] = {}  # of letters that met a defect
 
     def claimed(self, job: JobRecord, *, rung: bool) -> None:
         """The claim writes STARTED; of a job that no message brought, Celery's watchers are told as well."""
         self._errands.put(_Claim(job, rung=rung, due=time.monotonic() + CLAIM_TOLD_AFTER_S))
+
+    def progressed(self, job: JobRecord, progress: Progress) -> None:
+        """Celery's watchers are told in an event of its own, ``task-progress``."""
+        self._errands.put(_Progress(job, progress))
 
     def left_in_outbox(self, job_id: str) -> None:
         """Look for the job's letters now."""
@@ -128,13 +140,15 @@ class Postman(threading.Thread):
                 self._patiently(self._say_started, claims.pop(job_id))
             if errand is None:
                 return
+            if isinstance(errand, _Progress):
+                self._patiently(self._say_progress, errand)
             if isinstance(errand, str) and errand:
                 self._patiently(self._deliver_for, errand)
             if now >= next_round:
                 self._patiently(self._make_round)
                 next_round = now + ROUND_S
 
-    def _patiently(self, errand: Any, *arguments: object) -> None:  # noqa: ANN401  # one of the three methods above
+    def _patiently(self, errand: Any, *arguments: object) -> None:  # noqa: ANN401  # one of the methods here
         """A broker or a database that is out of reach is met again on the next round."""
         try:
             errand(*arguments)
@@ -185,6 +199,9 @@ class Postman(threading.Thread):
             "task-received", job, name=task_name(job.operation), args="()", kwargs=repr(_payload(job)), retries=0
         )
         self._send_event("task-started", job)
+
+    def _say_progress(self, news: _Progress) -> None:
+        self._send_event("task-progress", news.job, **news.progress.as_json())
 
     def _say_outcome(self, letter: Letter) -> None:
         job, outcome = letter.job, dict(letter.job.outcome or {})

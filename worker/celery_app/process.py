@@ -8,7 +8,7 @@ from celery import Celery
 from celery.platforms import SecurityWarning  # type: ignore[attr-defined]  # the stubs lack it
 from celery.signals import setup_logging, worker_shutting_down
 
-from worker.celery_app.app import queue_name
+from worker.celery_app.app import OPS_QUEUE, queue_name
 
 
 def worker_name(host: str) -> str:
@@ -42,7 +42,7 @@ def serve(app: Celery, host: str, *, threads: int, on_stopping: Callable[[], Non
         hostname=worker_name(host),
         pool_cls="threads",
         concurrency=threads,
-        queues=[queue_name(host)],
+        queues=[queue_name(host), OPS_QUEUE],
         loglevel="WARNING",
         quiet=True,
         without_gossip=True,

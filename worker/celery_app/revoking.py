@@ -14,7 +14,7 @@ from typing import Any
 from celery.worker.control import Panel
 from kombu.utils.encoding import safe_repr
 
-from models.journal.settling import CancelAnswer
+from models.journal.asking import Answer
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class EarlyRevokes:
         return until is not None and until > self._clock()
 
 
-def install(cancel: Callable[[str, str], CancelAnswer | None], revokes: EarlyRevokes) -> None:
+def install(cancel: Callable[[str, str], Answer | None], revokes: EarlyRevokes) -> None:
     """Put our cancel in the place of the commands by which Celery's clients revoke and terminate.
 
     ``cancel(job, reason)`` answers None for a job that the journal does not know.

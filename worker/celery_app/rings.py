@@ -16,7 +16,7 @@ from models import reading
 from models.engine import OUT_OF_REACH, Database
 from models.inventory import host_exists
 from models.journal.accepting import Accepted, DifferentPayloadError, accept, note
-from models.journal.settling import request_cancel
+from models.journal.asking import request_cancel
 from models.records import JobRecord
 from models.states import EventType
 from models.submission import Submission

@@ -15,6 +15,7 @@ from models.reading import JobDetails
 from models.records import StepRecord
 from models.states import FINAL, Direction, JobState, StepState
 from worker.cli.exits import OF_STATE, TIMEOUT
+from worker.cli.sentences import job_sentence
 from worker.cli.tables import took
 
 #: How often the journal is read, in seconds.
@@ -71,7 +72,7 @@ class _Lines:
         """The job's beginning before its steps, its end after them."""
         ended = details.job.ended_at is not None
         if not ended:
-            self._say("job", details.job.state, _job_line(details))
+            self._say("job", (details.job.state, details.job.host, _tenth(details)), _job_line(details))
         for step in details.steps:
             if step.state is not StepState.PENDING:
                 self._say((step.direction, step.name), (step.state, step.attempts), _step_line(step))
@@ -82,6 +83,12 @@ class _Lines:
         if self._said.get(about) != state:
             self._said[about] = state
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _tenth(details: JobDetails) -> int | None:
+    """Progress that is worth a line of its own."""
+    progress = details.job.progress
+    return None if progress is None else int(10 * progress["done_bytes"] / (progress["total_bytes"] or 1))
 
 
 def _step_line(step: StepRecord) -> str:
@@ -95,8 +102,9 @@ def _step_line(step: StepRecord) -> str:
 def _job_line(details: JobDetails) -> str:
     job = details.job
     parts = [f"{job.operation} {job.instance} on {job.host}: {job.state}"]
-    if job.state is JobState.WAITING and job.not_before is not None:
-        parts.append(f"until {job.not_before:%H:%M:%S} UTC")
+    doing = job_sentence(job)
+    if doing:
+        parts.append(f"({doing})")
     if job.error is not None:
         parts.append(f"{job.error.error_class}: {job.error.message}")
     if job.ended_at is not None and job.started_at is not None:

@@ -1,4 +1,4 @@
-"""Jobs: listed, shown, watched, cancelled."""
+"""Jobs: listed, shown, watched, cancelled, made to complete."""
 
 import click
 
@@ -83,7 +83,7 @@ def watch_job(job_id: str, timeout_s: float | None, as_json: bool) -> int:
 def cancel_job(job_id: str, reason: str) -> int:
     """Ask a job to stop: a queued one at once, a running one at its next safe point, undone."""
     from models import reading
-    from models.journal.settling import request_cancel
+    from models.journal.asking import request_cancel
 
     outside = settings()
     database = journal(outside)
@@ -91,5 +91,21 @@ def cancel_job(job_id: str, reason: str) -> int:
         no_such("job", job_id)
     told = outside.broker_url is not None or outside.results_url is not None
     answer = request_cancel(database, job_id, actor=actor(), reason=reason, outbox=told)
+    click.echo(answer.sentence, err=not answer.taken)
+    return OK if answer.taken else BAD_REQUEST
+
+
+@jobs.command("force-complete")
+@click.argument("job_id")
+@click.option("--because", "reason", default="", help="Why; it stands in the job's history.")
+def force_complete_job(job_id: str, reason: str) -> int:
+    """Have a migration be over soon: by post-copy where its request permits that, else by pausing its guest."""
+    from models import reading
+    from models.journal.asking import request_force_complete
+
+    database = journal(settings())
+    if reading.job(database, job_id) is None:
+        no_such("job", job_id)
+    answer = request_force_complete(database, job_id, actor=actor(), reason=reason)
     click.echo(answer.sentence, err=not answer.taken)
     return OK if answer.taken else BAD_REQUEST

@@ -10,6 +10,7 @@ from rich.text import Text
 from models.reading import HostRecord, JobDetails
 from models.records import InstanceRecord, JobRecord
 from models.states import Direction, JobState
+from worker.cli.sentences import job_sentence
 
 _STATE_STYLES = {
     JobState.SUCCEEDED: "green",
@@ -79,8 +80,11 @@ def job(details: JobDetails) -> RenderableType:
         ("started", _moment(record.started_at)),
         ("ended", _moment(record.ended_at)),
     ]
-    if record.state is JobState.WAITING:
-        facts.append(("looked at again", _moment(record.not_before)))
+    if record.peer is not None:
+        facts.append(("with host", record.peer if record.host == record.home else record.home or ""))
+    doing = job_sentence(record)
+    if doing:
+        facts.append(("now", doing))
     if record.cancel_requested:
         facts.append(("cancel", "asked for"))
     if record.error is not None:

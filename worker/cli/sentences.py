@@ -1,0 +1,31 @@
+"""What a job is doing, in words: what tables, pictures and lines have in common."""
+
+from models.records import JobRecord, Json
+from models.states import JobState
+
+_MIB = 1024 * 1024
+#: Nothing coming through for this long is worth a word, in seconds.
+_SILENCE_S = 3.0
+
+
+def job_sentence(job: JobRecord) -> str:
+    """Where the job is, and what it waits for."""
+    if job.hopping:
+        return f"on its way to host {job.host}, whose worker has its next step"
+    if job.state is JobState.WAITING and job.not_before is not None:
+        return f"waits until {job.not_before:%H:%M:%S} UTC"
+    return "" if job.progress is None else progress_sentence(job.progress)
+
+
+def progress_sentence(progress: Json) -> str:
+    """How far the call under way has come."""
+    done, total = progress["done_bytes"] / _MIB, progress["total_bytes"] / _MIB
+    percent = f"{min(100.0, 100.0 * done / total):.0f} %, " if total else ""
+    parts = [f"{progress['what']} {percent}{done:.0f} of {total:.0f} MiB"]
+    if progress.get("post_copy"):
+        parts.append("post-copy")
+    if progress["silent_s"] >= _SILENCE_S:
+        parts.append(f"nothing has come through for {progress['silent_s']:.0f} s")
+    elif progress["eta_s"] is not None:
+        parts.append(f"about {progress['eta_s']:.0f} s left")
+    return ", ".join(parts)
