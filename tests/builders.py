@@ -141,9 +141,10 @@ def submission(  # the fields of one submission
 
 
 def enrolled(database: Database, host: str = HOST) -> Claimant:
-    """A worker that has registered the host, or a newer one of the same host."""
+    """A worker that has registered the host, or a newer one of the same host; the fake world's way to reach it."""
     worker = uuid4()
-    register(database, Registration(host, f"machine-of-{host}", UUID(int=1), "qemu:///test", worker, 1, "0"))
+    reached = {"peer_libvirt_uri": f"fake://{host}", "migration_address": f"{host}.example"}
+    register(database, Registration(host, f"machine-of-{host}", UUID(int=1), "qemu:///test", worker, 1, "0", **reached))
     return Claimant(worker, host)
 
 
@@ -277,7 +278,7 @@ def runner(
             disks=host.disks,
             volumes=host.volumes,
             interfaces=host.interfaces,
-            migrations=getattr(host, "migrations", None),  # type: ignore
+            migrations=host.migrations,
             earlier_work=hands,
         ),
         claimant=claimant or enrolled(database),

@@ -4,32 +4,39 @@ Faults are scripted at the port: an error before a call's effect (the request wa
 lost), half of an effect, or `Killed`, which no ``except Exception`` sees, just as nothing sees a SIGKILL.
 """
 
-import re
 from collections import Counter
-from dataclasses import replace
 from uuid import UUID
 
 from models.states import ErrorClass
-from tasks.host import Domain, DomainState, Guest, HostError, Identity
+from tasks.host import HostError
+from tests.contract.fake_devices import FakeDevices, FakeInterfaces
+from tests.contract.fake_domains import FakeDomains, mislabelled, stranger
 from tests.contract.fake_files import FakeDisks, FakeImage, FakeImages
+from tests.contract.fake_migrations import Broken, FakeMigrations, FakeWorld
+from tests.contract.fake_volumes import FakeVolumes
 from tests.contract.faults import Fault, Killed, Room, Script, port
 
-__all__ = ["FakeHost", "FakeImage", "Killed", "mislabelled", "stranger"]
+__all__ = ["Broken", "FakeHost", "FakeImage", "FakeWorld", "Killed", "mislabelled", "stranger"]
 
 CONSOLE_LOG = "console.log"
-_NO_XML = re.compile("[\x00-\x1f\ufffe\uffff\ud800-\udfff]")
 #: Calls whose effect has a half that a crash can leave.
-_HALVES = frozenset({"disks.create", "disks.remove_folder"})
+_HALVES = frozenset({"disks.create", "disks.remove_folder", "migrations.perform"})
 
 
 class FakeHost:
-    """One hypervisor host, of which a test sees and scripts everything."""
+    """One hypervisor host, of which a test sees and scripts everything; alone, or one of a world of hosts."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "h1", world: FakeWorld | None = None) -> None:
+        self.world = world or FakeWorld()
         self._script = Script()
+        self._script.changed = self.world.changed
         self.images = FakeImages(self._script)
         self.disks = FakeDisks(self._script)
         self.domains = FakeDomains(self._script, self.disks)
+        self.volumes = FakeVolumes(self._script, self.domains)
+        self.interfaces = FakeInterfaces(self._script, self.domains)
+        self.devices = FakeDevices(self._script, self.domains, self.volumes, self.interfaces)
+        self.migrations = FakeMigrations(self._script, self.world, name, self.domains, self.disks, self.images)
         self.earlier_work = FakeEarlierWork(self._script)
 
     @property
@@ -70,110 +77,6 @@ class FakeHost:
             return domain + aside + ("folder",) + console + tuple(sorted(names))
 
 
-class FakeDomains(Room):
-    """The port's `Domains`."""
-
-    def __init__(self, script: Script, disks: FakeDisks) -> None:
-        super().__init__(script)
-        self._disks = disks
-        self.there: dict[UUID, Domain] = {}
-        self.guests: dict[UUID, Guest] = {}
-
-    @port("domains.find")
-    def find(self, instance: UUID) -> Domain | None:
-        """What there is now."""
-        with self.script.changed:
-            return self.there.get(instance)
-
-    @port("domains.define")
-    def define(self, guest: Guest) -> None:
-        """Define it, or define it again."""
-        instance = guest.identity.instance
-        for value in (guest.name, guest.boot.cmdline or "" if guest.boot else ""):
-            if _NO_XML.search(value):
-                raise HostError(ErrorClass.PERMANENT, f"{value!r} has a character that a definition cannot carry")
-        with self.script.changed:
-            there = self._ours(instance)
-            now = replace(there or Domain(DomainState.SHUT_OFF, persistent=True, identity=None))
-            self.there[instance] = replace(now, persistent=True, identity=guest.identity)
-            self._disks.make_folder(instance).console_log = True
-            if there != self.there[instance] or self.guests.get(instance) != guest:
-                self.guests[instance] = guest
-                self.script.did("domains.define", instance)
-
-    @port("domains.start")
-    def start(self, instance: UUID) -> None:
-        """Start it."""
-        with self.script.changed:
-            domain = self._ours(instance)
-            if domain is None:
-                raise HostError(ErrorClass.PERMANENT, f"there is no domain {instance}", code="NO_DOMAIN", domain="QEMU")
-            if not domain.active:
-                self.is_now(instance, DomainState.RUNNING, "booted")
-                self.script.did("domains.start", instance)
-
-    @port("domains.wait_running")
-    def wait_running(self, instance: UUID, deadline_s: float) -> None:
-        """Wait until somebody changes its state."""
-        with self.script.changed:
-            self.script.changed.wait_for(lambda: self._state(instance) is not DomainState.PAUSED, deadline_s)
-            state = self._state(instance)
-        if state is DomainState.RUNNING:
-            return
-        if state in {DomainState.PAUSED, DomainState.SHUTTING_DOWN}:
-            raise HostError(ErrorClass.TRANSIENT, f"the domain {instance} is {state} after {deadline_s:g} s")
-        raise HostError(ErrorClass.PERMANENT, f"the domain {instance} stopped instead of running")
-
-    @port("domains.kill")
-    def kill(self, instance: UUID) -> None:
-        """End it."""
-        with self.script.changed:
-            domain = self._ours(instance)
-            if domain is not None and domain.active:
-                self.is_now(instance, DomainState.SHUT_OFF, "destroyed")
-                self.script.did("domains.kill", instance)
-
-    @port("domains.undefine")
-    def undefine(self, instance: UUID) -> None:
-        """Forget it, and its console log."""
-        with self.script.changed:
-            domain = self._ours(instance)
-            if domain is not None and domain.active:
-                raise HostError(ErrorClass.TRANSIENT, f"the domain {instance} is {domain.state}")
-            if self.there.pop(instance, None):
-                self.guests.pop(instance, None)
-                self.script.did("domains.undefine", instance)
-            if instance in self._disks.folders:
-                self._disks.folders[instance].console_log = False
-                self._disks.drop_folder_if_empty(instance)
-
-    # --- what happens behind Hostler's back
-
-    def is_now(self, instance: UUID, state: DomainState, reason: str = "") -> None:
-        """The domain came to that state, whoever did it; a transient one that stops is gone."""
-        with self.script.changed:
-            now = replace(self.there[instance], state=state, reason=reason)
-            self.there[instance] = now
-            if not now.active and not now.persistent:
-                del self.there[instance]
-            self.script.changed.notify_all()
-
-    def appears(self, instance: UUID, domain: Domain) -> None:
-        """Somebody else made a domain."""
-        with self.script.changed:
-            self.there[instance] = domain
-
-    def _state(self, instance: UUID) -> DomainState | None:
-        domain = self.there.get(instance)
-        return domain.state if domain else None
-
-    def _ours(self, instance: UUID) -> Domain | None:
-        domain = self.there.get(instance)
-        if domain is not None and (domain.identity is None or domain.identity.instance != instance):
-            raise HostError(ErrorClass.CONFLICT, f"the domain {instance} is not ours; nothing was done")
-        return domain
-
-
 class FakeEarlierWork(Room):
     """The port's `EarlierWork`; a test begins and ends the calls."""
 
@@ -208,13 +111,3 @@ class FakeEarlierWork(Room):
     def _others(self, instance: UUID, job: str) -> tuple[str, ...]:
         others = {who for (what, who), count in self._calls.items() if count and what == instance and who != job}
         return tuple(sorted(others))
-
-
-def stranger() -> Domain:
-    """A running domain that Hostler did not make."""
-    return Domain(DomainState.RUNNING, persistent=True, identity=None, reason="booted")
-
-
-def mislabelled(other: UUID) -> Domain:
-    """A domain whose metadata name another instance than its UUID does."""
-    return Domain(DomainState.SHUT_OFF, persistent=True, identity=Identity(other, "job-of-another"))

@@ -1,10 +1,9 @@
 """What a live migration asks for, in nova's words. The defaults are nova's."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from tasks.host import OnTimeout
 from tasks.requests import Request
 
 
@@ -28,9 +27,8 @@ class MigrateRequest(Request):
     completion_timeout_s_per_gib: int = Field(
         default=800, ge=0, le=1_000_000, description="seconds per GiB of memory and copied disks; 0: no limit"
     )
-    on_timeout: OnTimeout = Field(
-        default=OnTimeout.ABORT,
-        strict=False,
+    on_timeout: Literal["abort", "force_complete"] = Field(
+        default="abort",
         description="what then: abort leaves the guest where it is; force_complete switches to post-copy where that "
         "is permitted, and else pauses the guest until it is over",
     )

@@ -16,6 +16,7 @@ from tasks.host import (
     LocalDisk,
     MigrationPlan,
     MigrationProgress,
+    OnTimeout,
     Peer,
     Wish,
 )
@@ -208,7 +209,7 @@ def _plan(work: Work[MigrateRequest]) -> MigrationPlan:
         post_copy=request.post_copy,
         auto_converge=request.auto_converge,
         completion_timeout_s=request.completion_timeout_s_per_gib * gib,
-        on_timeout=request.on_timeout,
+        on_timeout=OnTimeout(request.on_timeout),
         downtime_ms=request.downtime_ms,
         downtime_steps=request.downtime_steps,
         downtime_delay_s=max(request.downtime_delay_s_per_gib, _LEAST_DELAY_S) * gib,

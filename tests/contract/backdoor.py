@@ -46,6 +46,10 @@ class Backdoor:
         """End it."""
         self._connection.lookupByUUID(instance.bytes).destroy()
 
+    def reset(self, instance: UUID) -> None:
+        """Press its reset button: what the guest was asked to let go, it lets go then."""
+        self._connection.lookupByUUID(instance.bytes).reset()
+
     def undefine(self, instance: UUID) -> None:
         """Undefine it, running or not."""
         self._connection.lookupByUUID(instance.bytes).undefine()

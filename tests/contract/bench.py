@@ -1,15 +1,11 @@
 """What a contract test may arrange around a host, beyond the port: files for it to find, and other people's deeds."""
 
-import subprocess
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
-from tasks.host import Disks, Domains, DomainState, EarlierWork, Host, Images
-from tests.contract.backdoor import Backdoor
+from models.records import Json
+from tasks.host import DomainState, Host
 from tests.fake_host import FakeHost, FakeImage, mislabelled, stranger
-from tests.lab.places import program
 
 OTHER_FILE_BYTES = 1024**2
 
@@ -38,6 +34,26 @@ class Bench(Protocol):
         """Put a good raw image where no image root is."""
         ...
 
+    def volume(self, name: str, volume_format: str = "raw") -> str:
+        """Put a volume's file below the volume root; its path."""
+        ...
+
+    def volume_outside(self, name: str) -> str:
+        """Put a good raw volume where no volume root is."""
+        ...
+
+    def nbd_server(self) -> Json:
+        """Start a permitted NBD server; where its volume is."""
+        ...
+
+    def nbd_server_ends(self) -> None:
+        """It is gone."""
+        ...
+
+    def keep_devices(self, instance: UUID) -> None:
+        """From now on its guest lets no device go until it is reset, as a guest without an operating system does."""
+        ...
+
     def stranger(self, instance: UUID) -> None:
         """Somebody else makes and starts a domain with that UUID."""
         ...
@@ -56,6 +72,10 @@ class Bench(Protocol):
 
     def stop(self, instance: UUID) -> None:
         """The domain ends, and not by Hostler."""
+        ...
+
+    def reset(self, instance: UUID) -> None:
+        """Somebody presses the domain's reset button."""
         ...
 
     def clear(self) -> None:
@@ -87,6 +107,27 @@ class FakeBench:
         self.host.images.outside[path] = FakeImage("raw", OTHER_FILE_BYTES)
         return path
 
+    def volume(self, name: str, volume_format: str = "raw") -> str:
+        """Noted."""
+        return self.host.volumes.put(name, volume_format)
+
+    def volume_outside(self, name: str) -> str:
+        """Not noted."""
+        return f"/elsewhere/{name}"
+
+    def nbd_server(self) -> Json:
+        """Noted."""
+        self.host.volumes.servers["nbd.example:10809"] = True
+        return {"host": "nbd.example", "port": 10809, "export": "volume"}
+
+    def nbd_server_ends(self) -> None:
+        """Noted."""
+        self.host.volumes.servers["nbd.example:10809"] = False
+
+    def keep_devices(self, instance: UUID) -> None:
+        """Noted."""
+        self.host.devices.no_os.add(instance)
+
     def stranger(self, instance: UUID) -> None:
         """Appears."""
         self.host.domains.appears(instance, stranger())
@@ -107,73 +148,9 @@ class FakeBench:
         """Changes."""
         self.host.domains.is_now(instance, DomainState.SHUT_OFF, "shutdown")
 
+    def reset(self, instance: UUID) -> None:
+        """Lets go."""
+        self.host.devices.guest_resets(instance)
+
     def clear(self) -> None:
         """It goes with its test."""
-
-
-@dataclass(frozen=True)
-class HostRooms:
-    """A real host: the hypervisor's rooms, and what a worker has in hand."""
-
-    domains: Domains
-    images: Images
-    disks: Disks
-    earlier_work: EarlierWork
-
-
-class RealBench:
-    """Around a real host, whose image root is ``images``; other people's deeds go through the back door."""
-
-    def __init__(self, host: Host, backdoor: Backdoor, images: Path, elsewhere: Path) -> None:
-        self.host = host
-        self._backdoor = backdoor
-        self._images = images
-        self._elsewhere = elsewhere
-
-    def image(self, name: str, image_format: str, size_bytes: int) -> str:
-        """Made by qemu-img."""
-        return _qemu_img(self._images / name, "-f", image_format, size=str(size_bytes))
-
-    def image_with_backing(self, name: str) -> str:
-        """Made by qemu-img, on a raw file beside it."""
-        other = self.image(f"{name}.base", "raw", OTHER_FILE_BYTES)
-        return _qemu_img(self._images / name, "-f", "qcow2", "-b", other, "-F", "raw")
-
-    def image_with_data_file(self, name: str) -> str:
-        """Made by qemu-img, with its data beside it."""
-        options = f"data_file={self._images / name}.data,data_file_raw=on"
-        return _qemu_img(self._images / name, "-f", "qcow2", "-o", options, size=str(OTHER_FILE_BYTES))
-
-    def image_outside(self, name: str) -> str:
-        """A sparse file."""
-        return _qemu_img(self._elsewhere / name, "-f", "raw", size=str(OTHER_FILE_BYTES))
-
-    def stranger(self, instance: UUID) -> None:
-        """Made through the back door."""
-        self._backdoor.stranger(instance)
-
-    def mislabelled(self, instance: UUID, other: UUID) -> None:
-        """Made through the back door."""
-        self._backdoor.mislabelled(instance, other)
-
-    def pause(self, instance: UUID) -> None:
-        """By libvirt."""
-        self._backdoor.pause(instance)
-
-    def resume(self, instance: UUID) -> None:
-        """By libvirt."""
-        self._backdoor.resume(instance)
-
-    def stop(self, instance: UUID) -> None:
-        """By libvirt."""
-        self._backdoor.stop(instance)
-
-    def clear(self) -> None:
-        """By libvirt."""
-        self._backdoor.clear()
-
-
-def _qemu_img(path: Path, *options: str, size: str = "") -> str:
-    arguments = [program("qemu-img"), "create", "-q", *options, str(path), *filter(None, [size])]
-    subprocess.run(arguments, check=True, timeout=30)
-    return str(path)

@@ -18,21 +18,21 @@ import libvirt
 from models.states import ErrorClass
 from tasks.host import Host, HostError
 from tests.contract.backdoor import Backdoor
+from tests.contract.real_bench import Places
 from tests.lab.enclosure import enclosed, qemu_account
 from tests.lab.mount_points import ensure_mount_points
 from tests.lab.places import CACHE
 from tests.lab.processes import Process
 from worker.hands import Hands
 from worker.host.event_loop import start_event_loop
-from worker.host.hypervisor import Hypervisor
 
 READY_WITHIN_S = 20.0
 END_WITHIN_S = 20.0
 
 
 @contextmanager
-def embedded_host(folder: Path, images: Path) -> Iterator[tuple[Host, Backdoor]]:
-    """The host with its root and state in the folder, and the back door beside it, for as long as the context."""
+def embedded_host(folder: Path, network_namespace: str) -> Iterator[tuple[Host, Backdoor]]:
+    """The host with its root and its places in the folder, and the back door beside it, for as long as the context."""
     capabilities = folder / "root/cache/qemu/capabilities"
     capabilities.mkdir(parents=True)
     for known in (CACHE / "capabilities").glob("*.xml"):  # or the first look at QEMU takes 8 s
@@ -40,7 +40,7 @@ def embedded_host(folder: Path, images: Path) -> Iterator[tuple[Host, Backdoor]]
     (folder / "run").mkdir()
     ensure_mount_points()
     covers = qemu_account(folder) | {Path("/run/libvirt"): folder / "run"}
-    command = enclosed([sys.executable, "-m", __name__, folder, images], covers)
+    command = enclosed([sys.executable, "-m", __name__, folder], covers, network_namespace=network_namespace)
     with Process(command, log=folder / "embedded.log", cwd=Path(__file__).parents[2]) as process:
         process.wait_ready((folder / "ready").exists, "the embedded host is ready", READY_WITHIN_S)
         remote = _Remote(str(folder / "socket"))
@@ -99,15 +99,19 @@ def _raisable(failure: dict[str, Any]) -> HostError:
     )
 
 
-def _serve(folder: Path, images: Path) -> None:
+def _serve(folder: Path) -> None:
     start_event_loop()
     uri = f"qemu:///embed?root={folder / 'root'}"
-    host = Hypervisor(uri=uri, state_folder=str(folder / "state"), image_roots=(str(images),), virt_type="qemu")
+    host = Places.below(folder).hypervisor(uri)
     host.facts()
     rooms: dict[str, Any] = {
         "domains": host.domains,
+        "devices": host.devices,
         "images": host.images,
         "disks": host.disks,
+        "volumes": host.volumes,
+        "interfaces": host.interfaces,
+        "migrations": host.migrations,
         "earlier_work": Hands({}),
     }
     rooms["backdoor"] = Backdoor(libvirt.open(uri))
@@ -135,4 +139,4 @@ def _answer(connection: "Connection[Any, Any]", rooms: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     os.umask(0o022)
-    _serve(Path(sys.argv[1]), Path(sys.argv[2]))
+    _serve(Path(sys.argv[1]))

@@ -23,10 +23,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.guest_console import boots_seen
 from tests.lab.places import CACHE, LabIncompleteError, program
 
-__all__ = ["MEMORY_MIB", "GuestImage", "base_image", "boots_seen", "guest_image"]
 MEMORY_MIB = 80
 CMDLINE = "console=ttyS0 quiet loglevel=1 mitigations=off nokaslr lab.hb=0.2"
 PROGRAMS = Path(__file__).with_name("guest")  #: what runs in it

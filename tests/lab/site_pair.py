@@ -58,6 +58,7 @@ class SitePair:
         ]
 
 
+libvirt.registerErrorHandler(lambda _context, _error: None, None)  # libvirt would print each error that is raised
 _STATES = {libvirt.VIR_DOMAIN_RUNNING: "running", libvirt.VIR_DOMAIN_PAUSED: "paused"}
 
 

@@ -17,7 +17,7 @@ from models.journal.superseding import Terms
 from models.reading import instance as instance_record
 from models.records import Device, DeviceAdded, DeviceChanged, ErrorRecord, InstanceMoved, JobRecord, Progress
 from models.states import DeviceKind, ErrorClass, InstanceState, JobClass, JobState, StepState
-from tests.builders import DESTROY_TERMS, SPAWN_TERMS, STEPS, Desk, dump, enrolled
+from tests.builders import DESTROY_TERMS, SPAWN_TERMS, STEPS, Desk, dump
 
 pytest_plugins = ["tests.builders"]
 
@@ -118,7 +118,7 @@ def test_each_host_sees_the_other_as_that_one_registered(two: Two) -> None:
     two.hop(lease, "h2")
     back = two.claim("m", two.second).peer
     assert back is not None
-    assert (back.name, back.libvirt_uri) == ("h1", "")
+    assert (back.name, back.libvirt_uri) == ("h1", "fake://h1")
 
 
 def test_after_a_hop_its_old_holder_writes_nothing(two: Two) -> None:
@@ -327,7 +327,7 @@ def test_an_intent_reserves_again_what_its_instance_has(desk: Desk) -> None:
 
 def test_hosts_that_never_said_how_they_are_reached_are_empty(desk: Desk) -> None:
     """Whoever wants to go there says so in a sentence."""
-    enrolled(desk.database, "h3")
+    register(desk.database, Registration("h3", "machine-of-h3", UUID(int=3), "qemu:///test", uuid4(), 1, "0"))
     desk.submit("m", "migrate")
     lease = claim(desk.database, "m", desk.claimant, lambda _job: replace(MIGRATE_TERMS, peer="h3"), outbox=False)
     assert isinstance(lease, Lease)

@@ -1,4 +1,4 @@
-"""A whole lab, started and ended: a host with a guest, a Redis and a PostgreSQL that are used."""
+"""A whole lab, started and ended: a host with a guest, a network, a Redis and a PostgreSQL that are used."""
 
 import sys
 from uuid import uuid4
@@ -6,6 +6,7 @@ from uuid import uuid4
 import libvirt
 
 from tests.lab.hosts import LibvirtHost
+from tests.lab.network import Network
 from tests.lab.postgres import PostgresServer
 from tests.lab.redis import RedisServer
 
@@ -25,6 +26,8 @@ def main() -> None:
             connection.close()
         redis.flush()
         postgres.create_database()
+        with Network("lab-1", "lab-2") as network:
+            assert network.reaches("lab-1", network.address("lab-2"))
     sys.stdout.write("the lab was there\n")
 
 

@@ -15,7 +15,7 @@ from models.states import Direction, ErrorClass, JobState, StepState
 from tasks.catalogue import OPERATIONS
 from tasks.host import HostError
 from tasks.operation import Operation
-from tests.builders import SPAWN_REQUEST, runner, submission, time_passes
+from tests.builders import HOST, SPAWN_REQUEST, enrolled, runner, submission, time_passes
 from tests.fake_host import FakeHost, Killed
 from worker.run import Runner
 
@@ -48,16 +48,19 @@ class World:
     database: Database
     fake: FakeHost
     instance: UUID = field(default_factory=uuid4)
+    host: str = HOST
 
     def worker(self, *operations: Operation[Any], **options: Any) -> Runner:  # handed on
         """A worker that has just started; it knows the catalogue's operations, or those given in their place."""
         known = dict(OPERATIONS) | {operation.name: operation for operation in operations}
-        return runner(self.database, self.fake, *known.values(), **options)
+        claimant = enrolled(self.database, self.host)
+        return runner(self.database, self.fake, *known.values(), claimant=claimant, **options)
 
     def submit(self, job_id: str, operation: str = "spawn", request: Json | None = None) -> None:
         """Accept a job of the instance."""
         wanted = REQUESTS.get(operation, {}) if request is None else request
-        accept(self.database, submission(job_id, operation, instance=self.instance, request=wanted), outbox=False)
+        asked = submission(job_id, operation, instance=self.instance, host=self.host, request=wanted)
+        accept(self.database, asked, outbox=False)
 
     def take(self, job_id: str, worker: Runner | None = None) -> NotNow | None:
         """Have a worker take the job; a new one by default."""

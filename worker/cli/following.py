@@ -88,7 +88,9 @@ class _Lines:
 def _tenth(details: JobDetails) -> int | None:
     """Progress that is worth a line of its own."""
     progress = details.job.progress
-    return None if progress is None else int(10 * progress["done_bytes"] / (progress["total_bytes"] or 1))
+    if progress is None or not progress["total_bytes"]:
+        return None
+    return int(10 * progress["done_bytes"] / progress["total_bytes"])
 
 
 def _step_line(step: StepRecord) -> str:

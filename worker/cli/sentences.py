@@ -20,8 +20,8 @@ def job_sentence(job: JobRecord) -> str:
 def progress_sentence(progress: Json) -> str:
     """How far the call under way has come."""
     done, total = progress["done_bytes"] / _MIB, progress["total_bytes"] / _MIB
-    percent = f"{min(100.0, 100.0 * done / total):.0f} %, " if total else ""
-    parts = [f"{progress['what']} {percent}{done:.0f} of {total:.0f} MiB"]
+    far = f" {min(100.0, 100.0 * done / total):.0f} %, {done:.0f} of {total:.0f} MiB" if total else ""
+    parts = [f"{progress['what']}{far}"]
     if progress.get("post_copy"):
         parts.append("post-copy")
     if progress["silent_s"] >= _SILENCE_S:

@@ -6,9 +6,11 @@ The embedded driver has no daemon and no such limit; there all classes share one
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
 from uuid import UUID
 
 import libvirt
@@ -17,7 +19,7 @@ from models.states import ErrorClass
 from tasks.host import HostError
 from worker.host.embedded import is_embedded, write_settings_once
 from worker.host.errors import Call, os_errors, row_for, translated
-from worker.host.event_loop import LifecycleEvents, start_event_loop
+from worker.host.event_loop import DomainEvents, start_event_loop
 from worker.host.opening import Opener
 
 _log = logging.getLogger(__name__)
@@ -35,22 +37,24 @@ class ConnectionClass(StrEnum):
     LOOK = "look"  #: questions, and the events
     SPAWN = "spawn"
     DESTROY = "destroy"
+    ATTACH = "attach"  #: and detach
+    MIGRATE = "migrate"  #: what is asked of a migration under way; the migration itself calls alone
 
 
 class Connections:
     """The connections of one process to one libvirt."""
 
     def __init__(self, uri: str, *, open_deadline_s: float = OPEN_DEADLINE_S) -> None:
-        self.events = LifecycleEvents()
+        self.events = DomainEvents()
         self._uri = uri
         self._open_deadline_s = open_deadline_s
-        opener: Opener[_Opened] = Opener(open_deadline_s, ABANDONED_OPENS)
+        self._opener: Opener[_Opened] = Opener(open_deadline_s, ABANDONED_OPENS)
         if is_embedded(uri):
-            shared = _Slot(uri, opener, self.events)
+            shared = _Slot(uri, self._opener, self.events)
             self._slots = dict.fromkeys(ConnectionClass, shared)
         else:
             self._slots = {
-                each: _Slot(uri, opener, self.events if each is ConnectionClass.LOOK else None)
+                each: _Slot(uri, self._opener, self.events if each is ConnectionClass.LOOK else None)
                 for each in ConnectionClass
             }
 
@@ -60,7 +64,29 @@ class Connections:
 
         Nothing is sent twice here: whoever called decides whether to call again.
         """
-        slot = self._slots[connection_class]
+        with self._calling(self._slots[connection_class], call) as connection:
+            yield connection
+
+    @contextmanager
+    def calling_alone(self, call: Call) -> Iterator[libvirt.virConnect]:
+        """A connection for this one call, however long that takes; the embedded driver has one for all.
+
+        Measured: beside a call that lasts, others on its connection wait now and then for the next keepalive, 5 s; and
+        libvirtd has only five calls of one connection in hand at a time.
+        """
+        if is_embedded(self._uri):
+            with self.calling(ConnectionClass.MIGRATE, call) as connection:
+                yield connection
+            return
+        slot = _Slot(self._uri, self._opener, None)
+        try:
+            with self._calling(slot, call) as connection:
+                yield connection
+        finally:
+            slot.close()
+
+    @contextmanager
+    def _calling(self, slot: "_Slot", call: Call) -> Iterator[libvirt.virConnect]:
         connection = slot.connected(self._open_deadline_s)
         try:
             yield connection
@@ -78,13 +104,13 @@ class Connections:
 class _Opened:
     """An open connection with the callbacks that were registered on it."""
 
-    def __init__(self, uri: str, events: LifecycleEvents | None) -> None:
+    def __init__(self, uri: str, events: DomainEvents | None) -> None:
         start_event_loop()
         with os_errors(f"write the settings of {uri}"):
             write_settings_once(uri)
         self.connection = libvirt.open(uri)
         self._events = events
-        self._callback: int | None = None
+        self._callbacks: list[int] = []
         try:
             self._register()
         except libvirt.libvirtError:
@@ -99,9 +125,8 @@ class _Opened:
             return
         with _unless_unsupported():
             self.connection.registerCloseCallback(_connection_lost, self._events)
-        self._callback = self.connection.domainEventRegisterAny(
-            None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, _lifecycle, self._events
-        )
+        for event, callback in _CALLBACKS.items():
+            self._callbacks.append(self.connection.domainEventRegisterAny(None, event, callback, self._events))
 
     def put_away(self) -> None:
         """Undo the registrations, each of which keeps the connection open.
@@ -112,15 +137,15 @@ class _Opened:
             return
         with suppress(libvirt.libvirtError):  # a broken connection cannot say goodbye
             self.connection.unregisterCloseCallback()
-        if self._callback is not None:
+        for callback in self._callbacks:
             with suppress(libvirt.libvirtError):
-                self.connection.domainEventDeregisterAny(self._callback)
+                self.connection.domainEventDeregisterAny(callback)
 
 
 class _Slot:
     """The place of one connection, which one thread at a time fills."""
 
-    def __init__(self, uri: str, opener: Opener[_Opened], events: LifecycleEvents | None) -> None:
+    def __init__(self, uri: str, opener: Opener[_Opened], events: DomainEvents | None) -> None:
         self._uri = uri
         self._opener = opener
         self._events = events
@@ -192,13 +217,36 @@ def _unless_unsupported() -> Iterator[None]:
 
 
 def _lifecycle(
-    _connection: libvirt.virConnect, domain: libvirt.virDomain, _event: int, _detail: int, events: LifecycleEvents
+    _connection: libvirt.virConnect, domain: libvirt.virDomain, _event: int, _detail: int, events: DomainEvents
 ) -> None:
     """Runs on the event loop's thread: hands over, and returns."""
     events.tell(UUID(bytes=domain.UUID()))
 
 
-def _connection_lost(_connection: libvirt.virConnect, reason: int, events: LifecycleEvents) -> None:
+def _device_removed(
+    _connection: libvirt.virConnect, domain: libvirt.virDomain, _alias: str, events: DomainEvents
+) -> None:
+    """Runs on the event loop's thread: hands over, and returns."""
+    events.tell(UUID(bytes=domain.UUID()))
+
+
+def _device_removal_failed(
+    _connection: libvirt.virConnect, domain: libvirt.virDomain, alias: str, events: DomainEvents
+) -> None:
+    """Runs on the event loop's thread: hands over, and returns."""
+    events.tell_refusal(UUID(bytes=domain.UUID()), alias)
+
+
+def _connection_lost(_connection: libvirt.virConnect, reason: int, events: DomainEvents) -> None:
     """Runs on the event loop's thread: whoever waits looks again, which opens the connection anew."""
     _log.warning("lost the connection to libvirt", extra={"action": "libvirt_lost", "reason": reason})
     events.tell_all()
+
+
+_CALLBACKS: Final[Mapping[int, Callable[..., None]]] = MappingProxyType(
+    {
+        libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: _lifecycle,
+        libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED: _device_removed,
+        libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED: _device_removal_failed,
+    }
+)

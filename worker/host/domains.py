@@ -9,9 +9,11 @@ from uuid import UUID
 import libvirt
 
 from models.states import ErrorClass
-from tasks.host import Domain, DomainState, Guest, HostError
+from tasks.host import Domain, DomainState, Guest, HostError, Volume
 from worker.host.connections import ConnectionClass, Connections
-from worker.host.errors import Call, row_for
+from worker.host.device_xml import DiskSource
+from worker.host.domain_document import refuse_anothers
+from worker.host.errors import Call, is_look_first
 from worker.host.event_loop import Wakeups
 from worker.host.folders import Folders
 from worker.host.guest_xml import GuestSurroundings, domain_xml
@@ -41,14 +43,23 @@ _FLAGS_REFUSED = frozenset({libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPP
 
 
 class LibvirtDomains:
-    """The port's `Domains`. ``surroundings`` gives what a definition takes from the host for a console log's path."""
+    """The port's `Domains`.
+
+    ``surroundings`` gives what a definition takes from the host for a console log's path, ``describe`` where a volume
+    is found.
+    """
 
     def __init__(
-        self, connections: Connections, folders: Folders, surroundings: Callable[[str], GuestSurroundings]
+        self,
+        connections: Connections,
+        folders: Folders,
+        surroundings: Callable[[str], GuestSurroundings],
+        describe: Callable[[Volume], DiskSource],
     ) -> None:
         self._connections = connections
         self._folders = folders
         self._surroundings = surroundings
+        self._describe = describe
 
     def find(self, instance: UUID) -> Domain | None:
         """What libvirt shows now."""
@@ -58,7 +69,7 @@ class LibvirtDomains:
     def define(self, guest: Guest) -> None:
         """Define the domain, unless its UUID is another's."""
         instance = guest.identity.instance
-        document = domain_xml(guest, self._surroundings(self._folders.console_log(instance)))
+        document = domain_xml(guest, self._surroundings(self._folders.console_log(instance)), self._describe)
         self._ours(instance)
         self._folders.make_console_log(instance)
         with self._connections.calling(ConnectionClass.SPAWN, Call.DEFINE) as connection:
@@ -148,12 +159,7 @@ class LibvirtDomains:
         sighting = self._look(instance)
         if sighting is None:
             return None
-        identity = sighting.domain.identity
-        if identity is None:
-            raise HostError(ErrorClass.CONFLICT, f"the domain {instance} was not made by Hostler; nothing was done")
-        if identity.instance != instance:
-            message = f"the domain {instance} says that it is instance {identity.instance}; nothing was done"
-            raise HostError(ErrorClass.CONFLICT, message)
+        refuse_anothers(instance, sighting.domain.identity)
         return sighting
 
     def _attempt(
@@ -168,7 +174,7 @@ class LibvirtDomains:
             with self._connections.calling(connection_class, call) as connection:
                 effect(connection.lookupByUUID(instance.bytes))
         except HostError as error:
-            if isinstance(error.__cause__, libvirt.libvirtError) and row_for(error.__cause__, call).look_first:
+            if is_look_first(error, call):
                 return error
             raise
         return None

@@ -29,6 +29,12 @@ class Call(StrEnum):
     START = "start the domain"
     KILL = "kill the domain"
     UNDEFINE = "undefine the domain"
+    ATTACH = "attach the device"
+    DETACH = "detach the device"
+    MIGRATE = "migrate the guest"
+    STEER = "steer the migration"
+    ABORT = "abort the migration"
+    RESUME = "resume the guest"
 
 
 #: Calls without an effect: when their answer is lost, nothing has happened.
@@ -84,9 +90,14 @@ _INTERNAL = frozenset({libvirt.VIR_ERR_INTERNAL_ERROR})
 _EFFECTS = frozenset(Call) - EFFECTLESS
 _CREATING = frozenset({Call.DEFINE, Call.START})
 _REMOVING = frozenset({Call.KILL, Call.UNDEFINE})
+_MIGRATING = frozenset({Call.MIGRATE})
+_ATTACHING = frozenset({Call.ATTACH})
+_DETACHING = frozenset({Call.DETACH})
 
 ERROR_TABLE: tuple[Row, ...] = (
-    # --- the connection
+    # --- the connection, ours or the one from host to host
+    Row("the other host is not reached; nothing was begun there", TRANSIENT, _SYSTEM, _RPC,
+        errnos=frozenset({numbers.ECONNREFUSED, numbers.ENETUNREACH}), calls=_MIGRATING),
     Row("nothing was sent, or only a question", TRANSIENT, _BROKEN_OVER_RPC, _RPC, calls=EFFECTLESS,
         connection_broken=True),
     Row("nothing was sent, or only a question", TRANSIENT, _BROKEN, calls=EFFECTLESS, connection_broken=True),
@@ -104,11 +115,33 @@ ERROR_TABLE: tuple[Row, ...] = (
         frozenset({libvirt.VIR_ERR_OPERATION_INVALID}), calls=frozenset({Call.KILL, Call.UNDEFINE}), look_first=True),
     Row("running is what a start wants; the code also says 'another job runs'", TRANSIENT,
         frozenset({libvirt.VIR_ERR_OPERATION_INVALID}), calls=frozenset({Call.START}), look_first=True),
-    Row("there is no such domain to start", PERMANENT, frozenset({libvirt.VIR_ERR_NO_DOMAIN})),
+    Row("gone is what a detach wants, and a guest that does not run has nothing to let go", TRANSIENT,
+        frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_DEVICE_MISSING}),
+        calls=_DETACHING, look_first=True),
+    Row("no device has the alias (measured: not DEVICE_MISSING)", TRANSIENT, _INTERNAL,
+        frozenset({libvirt.VIR_FROM_DOMAIN}), calls=_DETACHING, look_first=True),
+    # By text: QEMU has no error class for it, and so libvirt no code.
+    Row("the guest has been asked, and its time still runs", TRANSIENT, _INTERNAL, calls=_DETACHING,
+        text="already in the process of unplug", look_first=True),
+    Row("a migration may have taken it away", TRANSIENT, frozenset({libvirt.VIR_ERR_NO_DOMAIN}),
+        calls=frozenset({Call.MIGRATE, Call.STEER, Call.ABORT, Call.RESUME}), look_first=True),
+    Row("no migration is under way, or it cannot be aborted any more", TRANSIENT,
+        frozenset({libvirt.VIR_ERR_OPERATION_INVALID}), calls=frozenset({Call.ABORT}), look_first=True),
+    Row("running is what a resume wants", TRANSIENT,
+        frozenset({libvirt.VIR_ERR_OPERATION_INVALID}), calls=frozenset({Call.RESUME}), look_first=True),
+    Row("the guest runs on the other host, without a definition", TRANSIENT,
+        frozenset({libvirt.VIR_ERR_MIGRATE_PERSIST_FAILED}), look_first=True),
+    Row("there is no such domain to do it to", PERMANENT, frozenset({libvirt.VIR_ERR_NO_DOMAIN})),
     # --- somebody else's
     Row("the name or the UUID is taken by another domain (measured: not DOM_EXIST)", CONFLICT,
         frozenset({libvirt.VIR_ERR_OPERATION_FAILED}), frozenset({libvirt.VIR_FROM_DOMAIN}),
         calls=frozenset({Call.DEFINE})),
+    Row("another guest has the tap", CONFLICT, frozenset({libvirt.VIR_ERR_OPERATION_INVALID}),
+        frozenset({libvirt.VIR_FROM_NONE}), calls=_ATTACHING),
+    Row("the other host has another domain of that name", CONFLICT, frozenset({libvirt.VIR_ERR_OPERATION_FAILED}),
+        frozenset({libvirt.VIR_FROM_DOMAIN}), calls=_MIGRATING),
+    Row("a domain of that UUID is active on the other host", CONFLICT,
+        frozenset({libvirt.VIR_ERR_OPERATION_INVALID}), frozenset({libvirt.VIR_FROM_DOMAIN}), calls=_MIGRATING),
     Row("the domain exists", CONFLICT, frozenset({libvirt.VIR_ERR_DOM_EXIST})),
     # By text: QEMU reports a lock that another process holds on an image as INTERNAL_ERROR without an errno.
     Row("another process has the image open for writing", CONFLICT, _INTERNAL, calls=_CREATING,
@@ -117,8 +150,9 @@ ERROR_TABLE: tuple[Row, ...] = (
     Row("no memory for libvirt itself", RESOURCE, frozenset({libvirt.VIR_ERR_NO_MEMORY})),
     Row("the host lacks memory, space or descriptors", RESOURCE, _SYSTEM, errnos=_errnos(RESOURCE)),
     # By text: QEMU ends with a line in its log, which libvirt repeats as INTERNAL_ERROR without an errno.
-    Row("the host lacks memory for the guest", RESOURCE, _INTERNAL, calls=_CREATING, text="cannot allocate memory"),
-    Row("the host lacks memory for the guest", RESOURCE, _INTERNAL, calls=_CREATING,
+    Row("the host lacks memory for the guest", RESOURCE, _INTERNAL, calls=_CREATING | _MIGRATING,
+        text="cannot allocate memory"),
+    Row("the host lacks memory for the guest", RESOURCE, _INTERNAL, calls=_CREATING | _MIGRATING,
         text="cannot set up guest memory"),
     # --- wait
     Row("another call holds the domain's lock, or its monitor hangs", TRANSIENT,
@@ -129,6 +163,8 @@ ERROR_TABLE: tuple[Row, ...] = (
     Row("busy: the process outlived SIGKILL, or a device is in use", TRANSIENT, _SYSTEM, errnos=_errnos(TRANSIENT)),
     Row("the process has not ended yet", TRANSIENT, frozenset({libvirt.VIR_ERR_OPERATION_FAILED}),
         calls=frozenset({Call.KILL})),
+    Row("the network does not run", PERMANENT, frozenset({libvirt.VIR_ERR_OPERATION_INVALID}),
+        frozenset({libvirt.VIR_FROM_NETWORK}), calls=_ATTACHING),
     Row("another call is at work on the domain", TRANSIENT, frozenset({libvirt.VIR_ERR_OPERATION_INVALID})),
     # --- the call's outcome is open
     Row("QEMU went during the call", UNKNOWN, _SYSTEM,
@@ -141,8 +177,15 @@ ERROR_TABLE: tuple[Row, ...] = (
         errnos=frozenset({numbers.ENOENT, numbers.ENODEV, numbers.ENXIO, numbers.EACCES, numbers.EPERM, numbers.EROFS,
                           numbers.EINVAL, numbers.ENAMETOOLONG})),
     Row("QEMU refused the guest or ended; libvirt took back what it had begun", PERMANENT, _INTERNAL, calls=_CREATING),
+    Row("QEMU refused the device, nothing is left to plug it into, or somebody else writes its file", PERMANENT,
+        _INTERNAL, calls=_ATTACHING),
+    Row("the device cannot be unplugged", PERMANENT, _INTERNAL, calls=_DETACHING),
     Row("libvirt took back what it had begun", PERMANENT, frozenset({libvirt.VIR_ERR_OPERATION_FAILED}),
-        calls=_CREATING),
+        calls=_CREATING | _ATTACHING),
+    Row("the guest said that it will not let the device go", PERMANENT,
+        frozenset({libvirt.VIR_ERR_OPERATION_FAILED}), calls=_DETACHING),
+    Row("QEMU at one end failed or refused; libvirt took back what it had begun, and the guest stays where it was",
+        PERMANENT, _INTERNAL | frozenset({libvirt.VIR_ERR_OPERATION_FAILED}), calls=_MIGRATING),
     Row("the request is wrong, or not for this host", PERMANENT,
         frozenset({libvirt.VIR_ERR_XML_ERROR, libvirt.VIR_ERR_XML_DETAIL, libvirt.VIR_ERR_XML_INVALID_SCHEMA,
                    libvirt.VIR_ERR_CONFIG_UNSUPPORTED, libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_INVALID_ARG,
@@ -172,6 +215,12 @@ def translated(error: libvirt.libvirtError, call: Call) -> HostError:
         domain=DOMAIN_NAMES.get(error.get_error_domain()),
         errno=_errno(error),
     )
+
+
+def is_look_first(error: HostError, call: Call) -> bool:
+    """Whether libvirt's error may mean that the call's purpose is reached already, which a look must tell."""
+    cause = error.__cause__
+    return isinstance(cause, libvirt.libvirtError) and row_for(cause, call).look_first
 
 
 def from_os_error(error: OSError, doing: str) -> HostError:

@@ -1,4 +1,4 @@
-"""libvirt's event loop and what it tells: lifecycle events, handed to whoever waits for a domain.
+"""libvirt's event loop and what it tells of domains, handed to whoever waits for one.
 
 The loop must be registered before the first connection is opened and must run for as long as the process does:
 keepalive and every event depend on it.
@@ -49,10 +49,16 @@ class Wakeups:
 
     def __init__(self) -> None:
         self._told: SimpleQueue[None] = SimpleQueue()
+        self.refusals: frozenset[str] = frozenset()  #: aliases of devices that the guest said it will not let go
 
     def tell(self) -> None:
         """Wake the waiter; never blocks."""
         self._told.put(None)
+
+    def tell_refusal(self, alias: str) -> None:
+        """Wake the waiter with the guest's refusal to let that device go; never blocks."""
+        self.refusals |= {alias}
+        self.tell()
 
     def wait(self, timeout_s: float) -> bool:
         """Return at the next event, or when the time is up: whether there was one. The waiter looks either way."""
@@ -65,8 +71,8 @@ class Wakeups:
         return True
 
 
-class LifecycleEvents:
-    """Hands lifecycle events from the loop's thread to the waiters, without ever blocking that thread."""
+class DomainEvents:
+    """Hands what happens to domains from the loop's thread to the waiters, without ever blocking that thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -88,10 +94,13 @@ class LifecycleEvents:
 
     def tell(self, instance: UUID) -> None:
         """Something happened to the instance."""
-        with self._lock:
-            waiting = tuple(self._waiting.get(instance, ()))
-        for wakeups in waiting:
+        for wakeups in self._waiting_for(instance):
             wakeups.tell()
+
+    def tell_refusal(self, instance: UUID, alias: str) -> None:
+        """The instance's guest said that it will not let that device go."""
+        for wakeups in self._waiting_for(instance):
+            wakeups.tell_refusal(alias)
 
     def tell_all(self) -> None:
         """Events may have been missed: everybody looks again."""
@@ -99,3 +108,7 @@ class LifecycleEvents:
             waiting = tuple(wakeups for several in self._waiting.values() for wakeups in several)
         for wakeups in waiting:
             wakeups.tell()
+
+    def _waiting_for(self, instance: UUID) -> tuple[Wakeups, ...]:
+        with self._lock:
+            return tuple(self._waiting.get(instance, ()))

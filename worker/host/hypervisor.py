@@ -4,16 +4,23 @@ import threading
 from uuid import UUID
 
 from worker.host.connections import Connections
+from worker.host.devices import LibvirtDevices
 from worker.host.disks import FileDisks
 from worker.host.domains import LibvirtDomains
 from worker.host.facts import HostFacts, read_facts
 from worker.host.folders import Folders
 from worker.host.guest_xml import GuestSurroundings
 from worker.host.images import FileImages
+from worker.host.interfaces import HostInterfaces
+from worker.host.migrations import LibvirtMigrations
+from worker.host.roots import Roots
+from worker.host.volumes.local import BlockVolumes, FileVolumes
+from worker.host.volumes.nbd import NbdVolumes
+from worker.host.volumes.room import HostVolumes
 
 
 class Hypervisor:
-    """The domains, images and disks of `tasks.host.Host`; what a worker has in hand is the worker's to add.
+    """The rooms of `tasks.host.Host`; what a worker has in hand is the worker's to add.
 
     Nothing is opened before it is first asked for something.
     ``virt_type`` and ``emulator`` of None leave the choice to what the host offers.
@@ -25,6 +32,8 @@ class Hypervisor:
         uri: str,
         state_folder: str,
         image_roots: tuple[str, ...] = (),
+        volume_roots: tuple[str, ...] = (),
+        nbd_servers: tuple[str, ...] = (),
         virt_type: str | None = None,
         emulator: str | None = None,
         qemu_img_program: str = "qemu-img",
@@ -36,14 +45,23 @@ class Hypervisor:
         folders = Folders(state_folder)
         self._folders = folders
         self.connections = Connections(uri)
-        self._domains = LibvirtDomains(self.connections, folders, self._surroundings)
+        self._volumes = _volumes(self.connections, volume_roots, nbd_servers)
+        self._domains = LibvirtDomains(self.connections, folders, self._surroundings, self._volumes.source)
+        self._devices = LibvirtDevices(self.connections, self._volumes)
+        self._interfaces = HostInterfaces(self.connections)
         self._images = FileImages(image_roots)
         self._disks = FileDisks(folders, qemu_img_program=qemu_img_program)
+        self._migrations = LibvirtMigrations(self.connections, folders, self.facts, self._images.require_file)
 
     @property
     def domains(self) -> LibvirtDomains:
         """Its domains."""
         return self._domains
+
+    @property
+    def devices(self) -> LibvirtDevices:
+        """The devices of its domains."""
+        return self._devices
 
     @property
     def images(self) -> FileImages:
@@ -54,6 +72,21 @@ class Hypervisor:
     def disks(self) -> FileDisks:
         """Its instances' files."""
         return self._disks
+
+    @property
+    def volumes(self) -> HostVolumes:
+        """Volumes as it reaches them."""
+        return self._volumes
+
+    @property
+    def interfaces(self) -> HostInterfaces:
+        """Its side of guests' interfaces."""
+        return self._interfaces
+
+    @property
+    def migrations(self) -> LibvirtMigrations:
+        """Guests on their way from and to it."""
+        return self._migrations
 
     def console_log(self, instance: UUID) -> str:
         """Where the guest's console is written."""
@@ -68,8 +101,17 @@ class Hypervisor:
 
     def close(self) -> None:
         """Let go of libvirt; guests live on."""
+        self._migrations.close()
         self.connections.close()
 
     def _surroundings(self, console_log: str) -> GuestSurroundings:
         facts = self.facts()
         return GuestSurroundings(self._virt_type or facts.virt_type, facts.architecture, console_log, self._emulator)
+
+
+def _volumes(connections: Connections, roots: tuple[str, ...], nbd_servers: tuple[str, ...]) -> HostVolumes:
+    below = Roots(roots, called="a volume root", setting="HOSTLER_VOLUME_ROOTS")
+    return HostVolumes(
+        connections,
+        {"file": FileVolumes(below), "block": BlockVolumes(below), "nbd": NbdVolumes(below, nbd_servers)},
+    )

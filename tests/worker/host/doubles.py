@@ -8,7 +8,7 @@ import libvirt
 
 from worker.host.connections import ConnectionClass
 from worker.host.errors import Call, translated
-from worker.host.event_loop import LifecycleEvents
+from worker.host.event_loop import DomainEvents
 
 
 def libvirt_error(code: str, domain: str = "QEMU", number: int = 0, message: str = "why") -> libvirt.libvirtError:
@@ -68,12 +68,57 @@ class DomainDouble:
         self.verbs.get(name, lambda: None)()
 
 
+class DeviceDomainDouble(DomainDouble):
+    """One of our domains with devices: elements in the running guest, and in the definition."""
+
+    def __init__(self, instance: UUID, *, run: int = -1) -> None:
+        super().__init__(instance, run=run)
+        self.live: list[str] = []
+        self.persistent: list[str] = []
+        self.job = "job-1"
+        self.flags: list[int] = []
+
+    def XMLDesc(self, flags: int = 0) -> str:  # noqa: N802 - libvirt's name
+        """The document of one side."""
+        self._verb("XMLDesc")
+        live = self.run >= 0 and not flags & libvirt.VIR_DOMAIN_XML_INACTIVE
+        number = f" id='{self.run}'" if live else ""
+        owner = f"<h:domain xmlns:h='urn:hostler:domain:1' instance='{self.instance}' job='{self.job}'/>"
+        devices = "".join(self.live if live else self.persistent)
+        return f"<domain{number}><metadata>{owner}</metadata><devices>{devices}</devices></domain>"
+
+    def UUIDString(self) -> str:  # noqa: N802 - libvirt's name
+        """The instance's."""
+        return str(self.instance)
+
+    def attachDeviceFlags(self, document: str, flags: int) -> None:  # noqa: N802 - libvirt's name
+        """What the verb does happens first; an error of it leaves both sides as they were."""
+        self.flags.append(flags)
+        self._verb("attach")
+        if flags & libvirt.VIR_DOMAIN_AFFECT_LIVE:
+            self.live.append(document)
+        if flags & libvirt.VIR_DOMAIN_AFFECT_CONFIG:
+            self.persistent.append(document)
+
+    def detachDeviceFlags(self, document: str, flags: int) -> None:  # noqa: N802 - libvirt's name
+        """Out of the definition."""
+        self.flags.append(flags)
+        self._verb("detach")
+        self.persistent.remove(document)
+
+    def detachDeviceAlias(self, alias: str, flags: int) -> None:  # noqa: N802 - libvirt's name
+        """The guest is asked; what comes of it is the verb's to say."""
+        self.flags.append(flags)
+        self._verb(f"ask {alias}")
+
+
 class ConnectionsDouble:
     """Connections to a libvirt that has one domain, or none."""
 
     def __init__(self, domain: DomainDouble) -> None:
-        self.events = LifecycleEvents()
+        self.events = DomainEvents()
         self.domain: DomainDouble | None = domain
+        self.listed: list[DomainDouble] = [domain]
         self.broken: libvirt.libvirtError | None = None
 
     @contextmanager
@@ -91,3 +136,7 @@ class ConnectionsDouble:
         if self.domain is None:
             raise libvirt_error("NO_DOMAIN")
         return self.domain
+
+    def listAllDomains(self) -> list[DomainDouble]:  # noqa: N802 - libvirt's name
+        """Those that a list once had."""
+        return self.listed

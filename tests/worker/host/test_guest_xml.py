@@ -9,9 +9,20 @@ import pytest
 from lxml import etree
 
 from models.states import ErrorClass
-from tasks.host import DirectBoot, Guest, GuestDisk, HostError, Identity
+from tasks.host import (
+    DirectBoot,
+    Guest,
+    GuestDisk,
+    GuestInterface,
+    GuestVolume,
+    HostError,
+    Identity,
+    NetworkKind,
+    Volume,
+)
 from tests.lab.hosts import LibvirtHost
-from worker.host.guest_xml import GuestSurroundings, domain_xml, identity_in
+from worker.host.device_xml import DiskSource
+from worker.host.guest_xml import DEVICES_LIMIT, SPARE_PORTS, GuestSurroundings, domain_xml, identity_in
 
 GOLDEN = Path(__file__).with_name("golden")
 SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")
@@ -24,6 +35,19 @@ ROOT = GuestDisk(f"/var/lib/hostler/instances/{INSTANCE}/root.qcow2", "qcow2", "
 DATA = GuestDisk(f"/var/lib/hostler/instances/{INSTANCE}/data.raw", "raw", "vdb", "ua-data_1", "data-1")
 PLAIN = Guest(Identity(INSTANCE, "job-1"), "web & <db>", memory_mib=512, vcpus=2, disks=(ROOT,))
 
+VOLUME = GuestVolume(Volume("vol-1", "any", {}), "vdb", "ua-vol-1", "vol-1")
+ARCHIVE = GuestVolume(Volume("vol-2", "any", {}, read_only=True), "vdc", "ua-vol-2", "vol-2")
+NIC = GuestInterface("nic-1", "52:54:00:00:00:01", NetworkKind.BRIDGE, "br0", "ua-nic-1", "tap1")
+OTHER_NIC = GuestInterface(
+    "nic-2", "52:54:00:00:00:02", NetworkKind.NETWORK, "default", "ua-nic-2", "tap2", model="e1000e", mtu=9000
+)
+
+
+def describe(volume: Volume) -> DiskSource:
+    """Every volume is a device of its name, past the host's cache."""
+    return DiskSource("block", "raw", {"dev": f"/dev/{volume.id}"}, cache="none", io="native")
+
+
 DOCUMENTS = {
     "tcg-one-disk": (PLAIN, TCG),
     "kvm-two-disks": (replace(PLAIN, disks=(ROOT, DATA)), KVM),
@@ -34,13 +58,15 @@ DOCUMENTS = {
         TCG,
     ),
     "kernel-alone": (replace(PLAIN, boot=DirectBoot("/images/vmlinuz")), TCG),
+    "volumes-and-interfaces": (replace(PLAIN, volumes=(VOLUME, ARCHIVE), interfaces=(NIC, OTHER_NIC)), TCG),
+    "volume-alone": (replace(PLAIN, disks=(), volumes=(VOLUME,)), TCG),
 }
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_a_definition_is_the_document_that_was_agreed_on(name: str) -> None:
     """Every element and attribute, in order."""
-    assert domain_xml(*DOCUMENTS[name]) == (GOLDEN / f"{name}.xml").read_text()
+    assert domain_xml(*DOCUMENTS[name], describe) == (GOLDEN / f"{name}.xml").read_text()
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -48,7 +74,7 @@ def test_a_definition_is_the_document_that_was_agreed_on(name: str) -> None:
 def test_a_definition_obeys_libvirts_schema(name: str) -> None:
     """Also for domain types that this machine may lack."""
     schema = etree.RelaxNG(etree.parse(SCHEMA))
-    schema.assertValid(etree.fromstring(domain_xml(*DOCUMENTS[name])))
+    schema.assertValid(etree.fromstring(domain_xml(*DOCUMENTS[name], describe)))
 
 
 @pytest.mark.real
@@ -67,9 +93,23 @@ def test_libvirt_defines_it_and_gives_back_name_title_and_identity(libvirt_host:
         assert devices is not None
         assert [alias.get("name") for alias in devices.findall("disk/alias")] == ["ua-root"]
         assert devices.findall("interface") == devices.findall("graphics") == []
-        assert len(devices.findall("controller[@model='pcie-root-port']")) == 8
+        # The disk's, the memory balloon's, and those for devices to come.
+        assert len(devices.findall("controller[@model='pcie-root-port']")) == 2 + SPARE_PORTS
     finally:
         domain.undefine()
+
+
+@pytest.mark.real
+def test_libvirt_finds_a_slot_for_as_many_devices_as_a_guest_may_have(libvirt_host: LibvirtHost) -> None:
+    """And for those to come."""
+    volumes = tuple(
+        GuestVolume(Volume(f"vol-{letters}", "any", {}), f"vd{letters}", f"ua-vol-{letters}", f"vol-{letters}")
+        for letters in (f"{first}{second}" for first in "abcdefgh" for second in "abcdefghijklmnop")
+    )
+    assert len(volumes) == DEVICES_LIMIT
+    guest = replace(PLAIN, identity=Identity(uuid4(), "job-1"), disks=(), volumes=volumes)
+    domain = libvirt.open(libvirt_host.uri).defineXML(domain_xml(guest, TCG, describe))
+    domain.undefine()
 
 
 @pytest.mark.parametrize(
@@ -91,13 +131,19 @@ def test_libvirt_defines_it_and_gives_back_name_title_and_identity(libvirt_host:
         replace(PLAIN, disks=(replace(ROOT, path="/a\nb"),)),
         replace(PLAIN, disks=(ROOT, replace(DATA, target="vda"))),
         replace(PLAIN, disks=(ROOT, replace(DATA, serial="root"))),
-        replace(PLAIN, disks=tuple(replace(ROOT, target=f"vd{each}") for each in "abcdefgh")),
+        replace(PLAIN, volumes=(replace(VOLUME, target="vda"),)),
+        replace(PLAIN, volumes=(replace(VOLUME, serial="root"),)),
+        replace(PLAIN, volumes=(VOLUME, replace(ARCHIVE, alias="ua-vol-1"))),
+        replace(PLAIN, volumes=(VOLUME,), interfaces=(replace(NIC, alias="ua-vol-1"),)),
+        replace(PLAIN, interfaces=(NIC, replace(OTHER_NIC, mac=NIC.mac))),
+        replace(PLAIN, interfaces=(NIC, replace(OTHER_NIC, tap=NIC.tap))),
+        replace(PLAIN, interfaces=(NIC,) * (DEVICES_LIMIT + 1)),
     ],
 )
 def test_a_guest_that_no_definition_can_carry_is_refused(guest: Guest) -> None:
     """For good, in one sentence."""
     with pytest.raises(HostError) as caught:
-        domain_xml(guest, TCG)
+        domain_xml(guest, TCG, describe)
     assert caught.value.error_class is ErrorClass.PERMANENT
     assert "\n" not in str(caught.value)
 

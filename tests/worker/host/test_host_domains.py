@@ -10,13 +10,18 @@ import libvirt
 import pytest
 
 from models.states import ErrorClass
-from tasks.host import DomainState, HostError
+from tasks.host import DomainState, HostError, Volume
 from tests.worker.host.doubles import ConnectionsDouble, DomainDouble, libvirt_error
 from worker.host import domains as domains_module
 from worker.host.connections import Connections
+from worker.host.device_xml import DiskSource
 from worker.host.domains import KILL_ROUNDS, LibvirtDomains
 from worker.host.folders import Folders
 from worker.host.guest_xml import GuestSurroundings
+
+
+def _no_volumes(volume: Volume) -> DiskSource:
+    raise NotImplementedError(volume.id)
 
 
 class Scene:
@@ -30,6 +35,7 @@ class Scene:
             cast("Connections", self.connections),
             Folders(str(state)),
             lambda console: GuestSurroundings("qemu", "x86_64", console),
+            _no_volumes,
         )
 
     def on(self, verb: str, *happenings: Callable[[], None]) -> None:

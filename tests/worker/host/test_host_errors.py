@@ -60,17 +60,41 @@ MEANINGS = [
     ("NO_NETWORK", "NETWORK", 0, Call.START, PERMANENT),
     ("RESOURCE_BUSY", "NONE", 0, Call.START, TRANSIENT),
     ("OPERATION_DENIED", "NONE", 0, Call.KILL, PERMANENT),
+    # devices
+    ("NO_DOMAIN", "QEMU", 0, Call.ATTACH, PERMANENT),
+    ("OPERATION_INVALID", "DOMAIN", 0, Call.ATTACH, TRANSIENT),  # it stopped
+    ("OPERATION_INVALID", "NONE", 0, Call.ATTACH, CONFLICT),  # another guest has the tap
+    ("OPERATION_INVALID", "NETWORK", 0, Call.ATTACH, PERMANENT),  # the network does not run
+    ("XML_ERROR", "DOMAIN", 0, Call.ATTACH, PERMANENT),  # the target is taken, unless a look says by whom
+    ("CONFIG_UNSUPPORTED", "DOMAIN", 0, Call.ATTACH, PERMANENT),  # the alias is taken, likewise
+    ("INTERNAL_ERROR", "DOMAIN", 0, Call.ATTACH, PERMANENT),  # no slot left
+    ("INTERNAL_ERROR", "QEMU", 0, Call.ATTACH, PERMANENT),  # another process writes the file
+    ("SYSTEM_ERROR", "STORAGE", errno.ENOENT, Call.ATTACH, PERMANENT),  # the file is missing
+    ("SYSTEM_ERROR", "NONE", errno.ENODEV, Call.ATTACH, PERMANENT),  # the bridge is missing
+    ("SYSTEM_ERROR", "NONE", errno.EBUSY, Call.ATTACH, TRANSIENT),
+    ("NO_NETWORK", "NETWORK", 0, Call.ATTACH, PERMANENT),
+    ("OPERATION_TIMEOUT", "QEMU", 0, Call.ATTACH, TRANSIENT),
+    ("OPERATION_FAILED", "QEMU", 0, Call.ATTACH, PERMANENT),
+    ("INTERNAL_ERROR", "RPC", 0, Call.ATTACH, UNKNOWN),
+    ("INTERNAL_ERROR", "RPC", 0, Call.DETACH, UNKNOWN),
+    ("OPERATION_FAILED", "QEMU", 0, Call.DETACH, PERMANENT),  # the guest said no
+    ("OPERATION_TIMEOUT", "QEMU", 0, Call.DETACH, TRANSIENT),
+    ("INTERNAL_ERROR", "QEMU", 0, Call.DETACH, PERMANENT),  # its bus lets nothing go
     # not in the table
     ("HOOK_SCRIPT_FAILED", "HOOK", 0, Call.START, UNKNOWN),
     ("HOOK_SCRIPT_FAILED", "HOOK", 0, Call.LOOK, TRANSIENT),
 ]
 
 LOOKED_AT_FIRST = [
-    ("NO_DOMAIN", Call.KILL),
-    ("NO_DOMAIN", Call.UNDEFINE),
-    ("OPERATION_INVALID", Call.KILL),
-    ("OPERATION_INVALID", Call.UNDEFINE),
-    ("OPERATION_INVALID", Call.START),
+    ("NO_DOMAIN", "QEMU", Call.KILL),
+    ("NO_DOMAIN", "QEMU", Call.UNDEFINE),
+    ("NO_DOMAIN", "QEMU", Call.DETACH),
+    ("OPERATION_INVALID", "QEMU", Call.KILL),
+    ("OPERATION_INVALID", "QEMU", Call.UNDEFINE),
+    ("OPERATION_INVALID", "QEMU", Call.START),
+    ("OPERATION_INVALID", "DOMAIN", Call.DETACH),
+    ("DEVICE_MISSING", "QEMU", Call.DETACH),
+    ("INTERNAL_ERROR", "DOMAIN", Call.DETACH),
 ]
 
 
@@ -82,10 +106,10 @@ def test_an_error_means_what_was_measured(
     assert row_for(libvirt_error(code, domain, number), call).error_class is expected
 
 
-@pytest.mark.parametrize(("code", "call"), LOOKED_AT_FIRST)
-def test_what_may_be_done_already_is_looked_at(code: str, call: Call) -> None:
+@pytest.mark.parametrize(("code", "domain", "call"), LOOKED_AT_FIRST)
+def test_what_may_be_done_already_is_looked_at(code: str, domain: str, call: Call) -> None:
     """And is transient where the look says otherwise."""
-    row = row_for(libvirt_error(code, "QEMU"), call)
+    row = row_for(libvirt_error(code, domain), call)
     assert (row.look_first, row.error_class) == (True, TRANSIENT)
 
 
@@ -100,6 +124,12 @@ def test_what_may_be_done_already_is_looked_at(code: str, call: Call) -> None:
 def test_an_internal_error_at_start_is_told_by_its_text_alone(message: str, expected: ErrorClass) -> None:
     """Libvirt passes on QEMU's last words, and nothing else."""
     assert row_for(libvirt_error("INTERNAL_ERROR", "QEMU", message=message), Call.START).error_class is expected
+
+
+def test_a_guest_that_was_asked_already_is_waited_for() -> None:
+    """QEMU has no class for that error, so its text tells."""
+    message = "unable to execute QEMU command 'device_del': Device ua-1 is already in the process of unplug"
+    assert row_for(libvirt_error("INTERNAL_ERROR", "QEMU", message=message), Call.DETACH).look_first
 
 
 @pytest.mark.parametrize("code", ["SYSTEM_ERROR", "INTERNAL_ERROR"])
@@ -123,7 +153,7 @@ def test_every_row_is_reached() -> None:
     reached = set()
     texts = [row.text for row in ERROR_TABLE if row.text] + [""]
     for code in [*CODE_NAMES.values(), "OK"]:
-        for domain in ("NONE", "RPC", "DOMAIN", "QEMU"):
+        for domain in ("NONE", "RPC", "DOMAIN", "QEMU", "NETWORK"):
             for number in (0, *errno.errorcode):
                 for call in Call:
                     for text in texts if code == "INTERNAL_ERROR" else [""]:

@@ -89,7 +89,7 @@ def test_a_root_is_not_a_prefix_of_a_name(images: FileImages, root: Path) -> Non
     assert "does not lie below" in refusal(images, raw(others / "a"))
 
 
-@pytest.mark.parametrize("path", ["relative", "", "/nul\0", "/images/\nx"])
+@pytest.mark.parametrize("path", ["relative", "", "/nul\0", "/images/\nx", "/half a pair \ud800"])
 def test_a_path_that_names_no_file_is_refused(images: FileImages, path: str) -> None:
     """One sentence, on one line."""
     assert refusal(images, path)
