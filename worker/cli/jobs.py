@@ -53,13 +53,16 @@ def show_job(job_id: str, as_json: bool) -> int:
     from worker.cli import tables
     from worker.cli.documents import job_details_document
 
-    details = reading.job_details(journal(settings()), job_id)
+    database = journal(settings())
+    details = reading.job_details(database, job_id)
     if details is None:
         no_such("job", job_id)
     if as_json:
         print_json(job_details_document(details))
     else:
-        console().print(tables.job(details))
+        open_on = "" if details.job.ended_at is not None else details.job.host
+        host = next((found for found in reading.list_hosts(database) if found.name == open_on), None)
+        console().print(tables.job(details, host))
     return OK
 
 

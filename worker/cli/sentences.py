@@ -1,7 +1,9 @@
 """What a job is doing, in words: what tables, pictures and lines have in common."""
 
+from models.reading import HostRecord
 from models.records import JobRecord, Json
 from models.states import JobState
+from worker.heartbeat import INTERVAL_S
 
 _MIB = 1024 * 1024
 #: Nothing coming through for this long is worth a word, in seconds.
@@ -15,6 +17,15 @@ def job_sentence(job: JobRecord) -> str:
     if job.state is JobState.WAITING and job.not_before is not None:
         return f"waits until {job.not_before:%H:%M:%S} UTC"
     return "" if job.progress is None else progress_sentence(job.progress)
+
+
+def silence_sentence(host: HostRecord) -> str:
+    """That the host's worker does not answer, if it does not."""
+    if host.stopped_at is not None:
+        return f"the worker of {host.name} is stopped"
+    if host.heartbeat_age_s is not None and host.heartbeat_age_s > 3 * INTERVAL_S:
+        return f"the worker of {host.name} was last heard {host.heartbeat_age_s:.0f} s ago"
+    return ""
 
 
 def progress_sentence(progress: Json) -> str:

@@ -88,16 +88,11 @@ def _ring(told: "Settings", database: "Database", accepted: "Accepted") -> None:
 
 def _warn_of_silence(database: "Database", host: str) -> None:
     from models import reading
-    from worker.heartbeat import INTERVAL_S
+    from worker.cli.sentences import silence_sentence
 
-    record = next(found for found in reading.list_hosts(database) if found.name == host)
-    if record.stopped_at is not None:
-        click.echo(f"hostler: the worker of {host} is stopped; the job waits for it.", err=True)
-    elif record.heartbeat_age_s is not None and record.heartbeat_age_s > 3 * INTERVAL_S:
-        click.echo(
-            f"hostler: the worker of {host} was last heard {record.heartbeat_age_s:.0f} s ago; the job waits for it.",
-            err=True,
-        )
+    silence = silence_sentence(next(found for found in reading.list_hosts(database) if found.name == host))
+    if silence:
+        click.echo(f"hostler: {silence}; the job waits for it.", err=True)
 
 
 def follow_job(database: "Database", job_id: str, timeout_s: float | None, *, as_json: bool) -> int:

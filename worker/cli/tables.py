@@ -10,7 +10,7 @@ from rich.text import Text
 from models.reading import HostRecord, JobDetails
 from models.records import InstanceRecord, JobRecord
 from models.states import Direction, JobState
-from worker.cli.sentences import job_sentence
+from worker.cli.sentences import job_sentence, silence_sentence
 
 _STATE_STYLES = {
     JobState.SUCCEEDED: "green",
@@ -65,8 +65,8 @@ def jobs(found: Iterable[JobRecord]) -> RenderableType:
     return table
 
 
-def job(details: JobDetails) -> RenderableType:
-    """A job with its steps and its history."""
+def job(details: JobDetails, host: HostRecord | None = None) -> RenderableType:
+    """A job with its steps and its history; of one that is open, also whether its host's worker answers."""
     record = details.job
     head = Table.grid(padding=(0, 2))
     facts: list[tuple[str, str | Text]] = [
@@ -85,6 +85,9 @@ def job(details: JobDetails) -> RenderableType:
     doing = job_sentence(record)
     if doing:
         facts.append(("now", doing))
+    silence = "" if host is None else silence_sentence(host)
+    if silence:
+        facts.append(("but", Text(silence, style="red")))
     if record.cancel_requested:
         facts.append(("cancel", "asked for"))
     if record.error is not None:
