@@ -66,9 +66,10 @@ class Absent:
 
 @dataclass(frozen=True)
 class Partial:
-    """An earlier intent of this job got half-way: doing it again finishes it."""
+    """Half of it is there, by an earlier intent of this job or by somebody else: doing it finishes it."""
 
     why: str
+    found: Json = field(default_factory=dict)  #: which half, where an undo must know: it goes into the intent
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from models.journal.claiming import Lease
 from models.journal.progress import report
 from models.journal.stepping import Intend, Seen, TakenError, advance, attempt_failed
 from models.records import (
+    NOTHING,
     Change,
     Device,
     DeviceAdded,
@@ -83,7 +84,8 @@ class Run:
             nonlocal work
             sight = step.look(work, self.host)
             if isinstance(sight, Absent | Partial):
-                work, attempt = self._intend_to_make(step, record, work)
+                found = sight.found if isinstance(sight, Partial) else NOTHING
+                work, attempt = self._intend_to_make(step, record, work, found)
                 self._attempt(step, Direction.DO, record.position, attempt, lambda: step.do(work, self.host))
                 sight = step.look(work, self.host)
             return _judge(step, sight, work)
@@ -112,9 +114,11 @@ class Run:
     def _pass_return(self) -> None:
         self.lease = replace(self.lease, job=replace(self.lease.job, past_return=True))
 
-    def _intend_to_make(self, step: Step[Any], record: StepRecord, work: Work[Any]) -> tuple[Work[Any], int]:
+    def _intend_to_make(
+        self, step: Step[Any], record: StepRecord, work: Work[Any], found: Json
+    ) -> tuple[Work[Any], int]:
         """Commit the intent; from then on the fact may be of this job's making, whatever becomes of the attempt."""
-        intent = work.intent if work.intended else step.plan(work, self.host)
+        intent = work.intent if work.intended else {**step.plan(work, self.host), **found}
         work = replace(work, intent=intent, intended=True)
         reserves = step.reserves(work) if isinstance(step, Reserving) else ()
         passes_return = self.operation.is_past_return(step.name)
@@ -132,7 +136,8 @@ class Run:
         not see the unpublished half of an effect.
         """
         work = self._work(made)
-        taken_back = _reversed(step.changes(work))
+        reserved = step.reserves(work) if isinstance(step, Reserving) else ()
+        taken_back = _reversed((*reserved, *step.changes(work)))
         afterwards = replace(work, intended=False, devices=_with_changes(self.devices, taken_back))
 
         def undo() -> None:

@@ -1,6 +1,7 @@
 """Changing: what a step's fact means for the inventory, written in the step's own commit."""
 
-from sqlalchemy import Connection, bindparam, delete, insert, update
+from sqlalchemy import Connection, bindparam, delete, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from models.engine import now_in_database
 from models.journal.claiming import Lease
@@ -23,6 +24,13 @@ _SAME_DEVICE = (
     devices.c.kind == bindparam("of_kind"),
     devices.c.key == bindparam("under"),
 )
+_DEVICE_IS = {
+    dialect.dialect.name: (upsert := dialect.insert(devices)).on_conflict_do_update(
+        index_elements=["instance", "kind", "key"],
+        set_={"details": upsert.excluded.details, "exclusive": upsert.excluded.exclusive},
+    )
+    for dialect in (postgresql, sqlite)
+}
 _DEVICE_GONE = delete(devices).where(*_SAME_DEVICE)
 
 
@@ -31,9 +39,8 @@ def apply(connection: Connection, lease: Lease, change: Change) -> None:
     of = {"of": lease.job.instance}
     match change:
         case DeviceAdded(device) | DeviceChanged(device):
-            connection.execute(_DEVICE_GONE, of | {"of_kind": device.kind, "under": device.key})
             connection.execute(
-                insert(devices),
+                _DEVICE_IS[connection.dialect.name],
                 {
                     "instance": lease.job.instance,
                     "kind": device.kind,

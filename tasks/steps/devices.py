@@ -86,11 +86,8 @@ class DeviceAttached(ABC):
         ...
 
     def plan(self, work: Work[Request], host: Host) -> Json:
-        """Which of its two places has the device already: an undo leaves it there."""
-        device, shown = self.device(work), shown_on(work, host)
-        places = {"live": shown.live, "persistent": shown.persistent}
-        had = [place for place, there in places.items() if any(each.is_same(device) for each in there or ())]
-        return {"alias": device.alias, "had": had}
+        """The alias by which it is known."""
+        return {"alias": self.device(work).alias}
 
     def look(self, work: Work[Request], host: Host) -> Sight:
         """Both the guest and its definition have it, or whichever of them exists."""
@@ -98,7 +95,9 @@ class DeviceAttached(ABC):
         if shown.everywhere(device):
             return There()
         if shown.anywhere(device):
-            return Partial(f"{device.alias} is not in both the guest and its definition")
+            live = any(each.is_same(device) for each in shown.live or ())
+            had = "live" if live else "persistent"
+            return Partial(f"{device.alias} is not in both the guest and its definition", {"had": had})
         return Absent()
 
     def do(self, work: Work[Request], host: Host) -> None:
@@ -107,10 +106,10 @@ class DeviceAttached(ABC):
 
     def undo(self, work: Work[Request], host: Host) -> None:
         """Takes it from where this job put it; from a guest that holds on to it, not by force."""
-        device, had = self.device(work), work.intent.get("had", ())
-        if "live" not in had:
+        device, had = self.device(work), work.intent.get("had")
+        if had != "live":
             host.devices.release(work.instance, device, attempts=UNDO_ATTEMPTS, timeout_s=UNDO_TIMEOUT_S)
-        if "persistent" not in had:
+        if had != "persistent":
             host.devices.remove_from_definition(work.instance, device)
 
     def changes(self, work: Work[Request]) -> tuple[Change, ...]:

@@ -72,8 +72,11 @@ class InterfacesPlugged:
         return {"interfaces": [interface_details(each) for each in new]}
 
     def reserves(self, work: Work[Request]) -> tuple[Change, ...]:
-        """Libvirt would accept a second interface with the same MAC."""
-        return self.changes(work)
+        """Of two interfaces with one MAC libvirt would take both: the instance has it from here on."""
+        return tuple(
+            DeviceAdded(Device(DeviceKind.INTERFACE, details["id"], details, exclusive=f"mac:{details['mac']}"))
+            for details in work.intent.get("interfaces", ())
+        )
 
     def look(self, work: Work[Request], host: Host) -> Sight:
         """The inventory says whose it is, and the host whether there is something to plug it into."""
@@ -100,11 +103,8 @@ class InterfacesPlugged:
             host.interfaces.unplug(interface_from(details))
 
     def changes(self, work: Work[Request]) -> tuple[Change, ...]:
-        """The instance has the interfaces that this job gave it."""
-        return tuple(
-            DeviceAdded(Device(DeviceKind.INTERFACE, details["id"], details, exclusive=f"mac:{details['mac']}"))
-            for details in work.intent.get("interfaces", ())
-        )
+        """The inventory has them since they were reserved."""
+        return ()
 
 
 class InterfaceAttached(DeviceAttached):

@@ -51,18 +51,18 @@ class VolumesConnected:
 
     def plan(self, work: Work[Request], host: Host) -> Json:
         """Where the guest will see each volume that the instance does not have yet."""
-        shown = host.devices.shown(work.instance)
         taken = {device.details.get("target") for device in work.devices}
-        if shown is not None:
-            taken |= {device.target for side in (shown.live, shown.persistent) for device in side or ()}
         free = (target for target in disk_targets() if target not in taken)
         new = [volume for volume in _wanted(work) if _row(work, volume.id) is None]
         volumes = [GuestVolume(volume, next(free), f"ua-{volume.id}", volume.id) for volume in new]
         return {"volumes": [volume_details(volume) for volume in volumes]}
 
     def reserves(self, work: Work[Request]) -> tuple[Change, ...]:
-        """No two instances write to one volume."""
-        return self.changes(work)
+        """No two instances write to one volume: the instance has it from here on."""
+        return tuple(
+            DeviceAdded(Device(DeviceKind.VOLUME, details["id"], details, exclusive=f"volume:{details['id']}"))
+            for details in work.intent.get("volumes", ())
+        )
 
     def look(self, work: Work[Request], host: Host) -> Sight:
         """The inventory says whose it is, and the host whether it is within reach."""
@@ -89,11 +89,8 @@ class VolumesConnected:
             host.volumes.disconnect(volume_from(details).volume)
 
     def changes(self, work: Work[Request]) -> tuple[Change, ...]:
-        """The instance has the volumes that this job gave it."""
-        return tuple(
-            DeviceAdded(Device(DeviceKind.VOLUME, details["id"], details, exclusive=f"volume:{details['id']}"))
-            for details in work.intent.get("volumes", ())
-        )
+        """The inventory has them since they were reserved."""
+        return ()
 
 
 def _wanted(work: Work[Request]) -> tuple[Volume, ...]:

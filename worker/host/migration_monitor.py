@@ -1,0 +1,181 @@
+"""Watches one migration to its end: tells of its progress, obeys what is wanted, and knows when its time is up."""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol
+from uuid import UUID
+
+from models.states import ErrorClass
+from tasks.host import HostError, MigrationPlan, MigrationProgress, OnTimeout, Watch, Wish
+from worker.host.migration_pace import Gauge, JobFigures, downtime_at, downtime_steps
+
+_log = logging.getLogger(__name__)
+
+#: nova's tick.
+TICK_S: Final = 0.5
+#: An abort that has no effect yet is asked for again.
+ABORT_AGAIN_S: Final = 1.0
+#: Libvirt ends the destination's QEMU before it returns, which takes it up to 12 s.
+ABORTED_WITHIN_S: Final = 20.0
+
+
+class Job(Protocol):
+    """What a monitor asks of libvirt. Every answer comes in time, or is HostError."""
+
+    def figures(self) -> JobFigures:
+        """How far the migration is."""
+        ...
+
+    def permit_downtime(self, downtime_ms: int) -> None:
+        """The guest may stand still for so long."""
+        ...
+
+    def start_post_copy(self) -> None:
+        """The guest may run over there now."""
+        ...
+
+    def suspend(self) -> None:
+        """The guest stands still."""
+        ...
+
+    def abort(self) -> None:
+        """The migration is not wanted any more."""
+        ...
+
+
+class Ending(Protocol):
+    """How a migration's end is known."""
+
+    def reached(self, within_s: float) -> bool:
+        """Whether it is over by then."""
+        ...
+
+    def conclude(self) -> None:
+        """Raise what it ended with; nothing when the guest has left."""
+        ...
+
+
+class Monitor:
+    """One migration under way. ``post_copy`` is whether it can be switched to that."""
+
+    def __init__(  # noqa: PLR0913 - one migration, each by name
+        self, *, instance: UUID, job: Job, ending: Ending, plan: MigrationPlan, watch: Watch, post_copy: bool
+    ) -> None:
+        self._instance = instance
+        self._job = job
+        self._ending = ending
+        self._plan = plan
+        self._watch = watch
+        self._post_copy = post_copy
+        self._steps = downtime_steps(plan)
+        self._permitted: int | None = None
+        self._gauge = Gauge(time.monotonic())
+        self._wanted = False  # that it be forced to complete
+        self._forced = False
+
+    def run(self) -> None:
+        """Return when the guest has left; the errors are those that `tasks.host.Migrations.perform` names."""
+        while not self._ending.reached(TICK_S):
+            figures = self._figures()
+            progress = self._gauge.read(figures, time.monotonic())
+            wish = self._tell(progress)
+            begun = figures is not None and figures.under_way
+            if progress.post_copy:
+                self._go_forward(begun=begun)
+            elif (unwanted := self._obey(wish, progress, begun=begun)) is not None:
+                self._stop(unwanted)
+                return
+        self._ending.conclude()
+
+    def _obey(self, wish: Wish, progress: MigrationProgress, *, begun: bool) -> HostError | None:
+        """Do what is wanted, or due; returned is why the migration must end, if it must."""
+        if wish is Wish.CANCEL:
+            return self._cancelled()
+        late = 0 < self._plan.completion_timeout_s < progress.elapsed_s
+        if late and self._plan.on_timeout is OnTimeout.ABORT:
+            message = f"the migration of {self._instance} was not done within {self._plan.completion_timeout_s:g} s"
+            return HostError(ErrorClass.PERMANENT, message)
+        self._wanted |= late or wish is Wish.FORCE_COMPLETE
+        if self._wanted:
+            return self._force() if begun and not self._forced else None
+        self._permit_downtime(progress.elapsed_s)
+        return None
+
+    def _go_forward(self, *, begun: bool) -> None:
+        """There is no way back: what was to force the end is tried until it does."""
+        if self._wanted and begun and not self._forced:
+            self._switch()
+
+    def _force(self) -> HostError | None:
+        """Post-copy, where it can be; else the guest stands still until all is over there.
+
+        Whoever watches learns first that there will be no way back, and may still refuse.
+        """
+        if self._post_copy:
+            if self._tell(self._gauge.pass_return()) is Wish.CANCEL:
+                return self._cancelled()
+            self._switch()
+        else:
+            self._forced = _did(self._job.suspend)
+        return None
+
+    def _switch(self) -> None:
+        self._forced = _did(self._job.start_post_copy) or _did(self._job.suspend)
+
+    def _permit_downtime(self, elapsed_s: float) -> None:
+        """The step that is due; libvirt's refusal is no reason to stop, as in nova."""
+        due = downtime_at(self._steps, elapsed_s)
+        if due is not None and due != self._permitted:
+            self._permitted = due
+            if _did(lambda: self._job.permit_downtime(due)):
+                self._gauge.permit(due)
+
+    def _tell(self, progress: MigrationProgress) -> Wish:
+        """What whoever watches wants; one that raises has the migration ended first, unless that is past."""
+        try:
+            return self._watch(progress)
+        except BaseException:
+            with suppress(HostError):
+                if not progress.post_copy:
+                    self._aborted()
+            raise
+
+    def _stop(self, why: HostError) -> None:
+        """End the migration, and say why; a guest that has left all the same has left."""
+        if not self._aborted():
+            message = f"{why.record.message}, and libvirt has not ended it within {ABORTED_WITHIN_S:g} s"
+            raise HostError(ErrorClass.TRANSIENT, message)
+        try:
+            self._ending.conclude()
+        except HostError as ended:
+            raise why from ended
+
+    def _aborted(self) -> bool:
+        """Whether it was over in time. There is nothing to abort before libvirt has begun, so it is asked again."""
+        end = time.monotonic() + ABORTED_WITHIN_S
+        while time.monotonic() < end:
+            _did(self._job.abort)
+            if self._ending.reached(ABORT_AGAIN_S):
+                return True
+        return False
+
+    def _figures(self) -> JobFigures | None:
+        try:
+            return self._job.figures()
+        except HostError:
+            return None  # that is silence, which whoever watches is told of
+
+    def _cancelled(self) -> HostError:
+        return HostError(ErrorClass.TRANSIENT, f"the migration of {self._instance} was cancelled")
+
+
+def _did(ask: Callable[[], None]) -> bool:
+    """Whether libvirt did it; a refusal is not the end of a migration."""
+    try:
+        ask()
+    except HostError as refusal:
+        _log.info("a migration was not steered: %s", refusal)
+        return False
+    return True
