@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models.engine import Database, now_in_database
@@ -88,7 +88,13 @@ _OWN_STEP = (
 _STEP_ENDED = (
     update(steps)
     .where(*_OWN_STEP)
-    .values(state=bindparam("new_state"), host=bindparam("on_host"), error=None, ended_at=now_in_database())
+    .values(
+        state=bindparam("new_state"),
+        host=bindparam("on_host"),
+        error=None,
+        # one that is only looked at again ended when it ended; an intent takes that back
+        ended_at=func.coalesce(steps.c.ended_at, now_in_database()),
+    )
 )
 _STEP_ERRED = (
     update(steps)

@@ -55,6 +55,8 @@ def supersede(connection: Connection, other: JobRecord, by: JobRecord, epoch: in
             superseded_by=by.id,
             owner=None,
             not_before=None,
+            progress=None,
+            hopping=False,
             outcome=outcome,
             ended_at=now_in_database(),
         )
@@ -65,6 +67,8 @@ def supersede(connection: Connection, other: JobRecord, by: JobRecord, epoch: in
         .values(state=JobState.CANCELLED, outcome=outcome, started_at=other.started_at, ended_at=now_in_database())
     )
     connection.execute(update(steps).where(steps.c.job == other.id, steps.c.run == other.run).values(epoch=epoch))
-    record_event(connection, other.id, other.run, EventType.CANCELLED, data={"outcome": outcome})
+    record_event(
+        connection, other.id, other.run, EventType.CANCELLED, data={"outcome": outcome, "superseded_by": by.id}
+    )
     if outbox:
         leave_in_outbox(connection, other.id, other.run, OutboxKind.OUTCOME, other.host)

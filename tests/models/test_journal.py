@@ -1030,7 +1030,7 @@ def replayed(details: JobDetails) -> dict[str, Any]:  # noqa: C901, PLR0912  # a
                 row["force_complete_requested"] = True
             case EventType.SUCCEEDED | EventType.FAILED | EventType.CANCELLED:
                 row |= {"state": event.type, "outcome": data["outcome"], "error": data.get("error", row["error"])}
-                row["not_before"] = None
+                row |= {"not_before": None, "hopping": False}
             case _:  # refused cancels and rings change nothing
                 pass
     return {"not_before": None} | row
@@ -1135,3 +1135,17 @@ def test_what_the_history_does_not_tell_is_known(desk: Desk) -> None:
     """A new field of a job is told by its events, or stands in the list of those that are not."""
     told = {{"version": "operation_version"}.get(name, name) for name in standing(desk.details(desk.submit("a").id))}
     assert {one.name for one in fields(JobRecord)} == told | NOT_IN_HISTORY
+
+
+def test_a_step_that_is_looked_at_again_ended_when_it_ended(desk: Desk) -> None:
+    """How long it took is not how long the job waited since."""
+    lease = desk.begun("a")
+    desk.done(lease, 0)
+    ended = desk.details("a").steps[0].ended_at
+    advance(desk.database, lease, [Seen(0, StepState.DONE)], None)
+    assert desk.details("a").steps[0].ended_at == ended
+    desk.done(lease, 0)
+    again = desk.details("a").steps[0].ended_at
+    assert ended is not None
+    assert again is not None
+    assert again > ended

@@ -256,6 +256,9 @@ def test_a_destroy_that_ends_a_migration_has_a_part_on_both_hosts(two: Two, wher
     two.desk.submit("d", "destroy")
     destroying = two.claim("d", two.first)
     assert (destroying.superseded, two.desk.job("d").peer) == (("m",), "h2")
+    ended = two.desk.job("m")
+    assert (ended.state, ended.hopping, ended.progress) == (JobState.CANCELLED, False, None)
+    assert two.desk.details("m").events[-1].data["superseded_by"] == "d"
     assert destroying.peer is not None
     assert destroying.peer.name == "h2"
 
