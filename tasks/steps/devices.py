@@ -191,5 +191,7 @@ class DeviceReleased(ABC):
 
 
 def _put_back(device: GuestDevice | None, instance: UUID, host: Host) -> None:
+    if isinstance(device, GuestVolume) and not device.volume.kind:
+        return  # the inventory does not know how it is reached
     if device is not None and host.devices.shown(instance) is not None:
         host.devices.attach(instance, device)

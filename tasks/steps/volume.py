@@ -110,9 +110,11 @@ class VolumeAttached(DeviceAttached):
         return next(each for each in volumes_of(work.devices) if each.volume.id == request.volume.id)
 
 
-def _of_request(work: Work[DetachRequest]) -> GuestVolume | None:
+def _of_request(work: Work[DetachRequest]) -> GuestVolume:
+    """The volume as the inventory has it; else what a domain would know it by, if one has it all the same."""
     request: DetachVolumeRequest = work.request  # type: ignore[assignment]  # the operation's own
-    return _row(work, request.volume_id)
+    known_by_name = GuestVolume(Volume(request.volume_id, "", {}), "", f"ua-{request.volume_id}", request.volume_id)
+    return _row(work, request.volume_id) or known_by_name
 
 
 class VolumeLeftDefinition(DeviceLeftDefinition):
@@ -121,7 +123,7 @@ class VolumeLeftDefinition(DeviceLeftDefinition):
     name = "VolumeLeftDefinition"
 
     @override
-    def device(self, work: Work[DetachRequest]) -> GuestVolume | None:
+    def device(self, work: Work[DetachRequest]) -> GuestVolume:
         """The volume that the request names."""
         return _of_request(work)
 
@@ -132,7 +134,7 @@ class VolumeReleased(DeviceReleased):
     name = "VolumeReleased"
 
     @override
-    def device(self, work: Work[DetachRequest]) -> GuestVolume | None:
+    def device(self, work: Work[DetachRequest]) -> GuestVolume:
         """The volume that the request names."""
         return _of_request(work)
 

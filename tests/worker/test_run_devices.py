@@ -4,6 +4,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from models.engine import Database
 from models.journal.asking import request_cancel
@@ -310,3 +311,17 @@ def test_a_worker_killed_while_undoing_makes_no_difference(
     assert world.take("a") is None
     assert world.details("a").job.state is JobState.FAILED
     assert nothing_is_there(world)
+
+
+def test_a_volume_that_only_the_domain_knows_is_detached(world: World) -> None:
+    """By the names that it has in the guest: a success that left it there would be a lie."""
+    world.run("a", "attach_volume")
+    (device,) = devices(world)
+    with world.database.write() as connection:
+        connection.execute(text("DELETE FROM devices WHERE kind = 'volume'"))
+    details = world.run("d", "detach_volume")
+    assert details.job.state is JobState.SUCCEEDED
+    assert states(details)["VolumeReleased"] is StepState.DONE
+    shown = world.fake.devices.shown(world.instance)
+    assert shown is not None
+    assert not shown.anywhere(device)
