@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, bindparam, select
+from sqlalchemy import Connection, Row, Select, and_, bindparam, or_, select
 
 from models.engine import Database, now_in_database
 from models.records import Device, ErrorRecord, InstanceRecord, JobRecord, PeerRecord, StepRecord
-from models.states import Direction, JobState
+from models.states import UNSETTLED, Direction, JobState
 from models.tables import devices, hosts, instances, job_events, jobs, steps, workers
 
 _JOB = select(jobs).where(jobs.c.id == bindparam("wanted"))
@@ -87,16 +87,18 @@ def steps_of(connection: Connection, job: str, run: int) -> tuple[StepRecord, ..
 def devices_of(connection: Connection, instance: UUID) -> tuple[Device, ...]:
     """The instance's devices, in the order of their kind and key."""
     rows = connection.execute(_DEVICES_OF, {"of": instance})
-    return tuple(Device(row.kind, row.key, row.details, row.exclusive) for row in rows)
+    return tuple(Device(row.kind, row.key, row.details, row.exclusive, row.place) for row in rows)
 
 
 def peer_of(connection: Connection, host: str) -> PeerRecord:
     """The host as another one reaches it; empty where it never said how."""
     row = connection.execute(
-        select(hosts.c.peer_libvirt_uri, hosts.c.migration_address).where(hosts.c.name == host)
+        select(hosts.c.peer_libvirt_uri, hosts.c.migration_address, hosts.c.libvirt_host_uuid).where(
+            hosts.c.name == host
+        )
     ).one_or_none()
-    uri, address = (None, None) if row is None else row
-    return PeerRecord(host, uri or "", address or "")
+    uri, address, libvirt_host = (None, None, None) if row is None else row
+    return PeerRecord(host, uri or "", address or "", libvirt_host)
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,20 @@ def job_details(database: Database, job_id: str) -> JobDetails | None:
                 for event in events
             ),
         )
+
+
+def job_in_the_way(database: Database, queued: JobRecord) -> JobRecord | None:
+    """The job of the same instance that a queued one waits for; None where there is none."""
+    before = or_(jobs.c.state.in_(UNSETTLED), and_(jobs.c.state == JobState.QUEUED, jobs.c.number < queued.number))
+    query = (
+        select(jobs)
+        .where(jobs.c.instance == queued.instance, jobs.c.id != queued.id, before)
+        .order_by(jobs.c.state == JobState.QUEUED, jobs.c.number)
+        .limit(1)
+    )
+    with database.read() as connection:
+        row = connection.execute(query).one_or_none()
+        return None if row is None else job_from_row(row)
 
 
 def canvas_of(database: Database, job_id: str) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Device:
     key: str
     details: Json = field(default_factory=dict)
     exclusive: str | None = None  #: what no other device of any instance may have: a volume, a MAC
+    place: str | None = None  #: where its bytes are, which no other device of any instance may share
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ class PeerRecord:
     name: str
     libvirt_uri: str
     address: str
+    libvirt_host: UUID | None = None  #: the host UUID that its libvirtd answers with
 
 
 @dataclass(frozen=True)

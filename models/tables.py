@@ -16,6 +16,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     Uuid,
     false,
 )
@@ -127,8 +128,10 @@ devices = Table(
     Column("key", String(128), primary_key=True),
     Column("details", _JSON, nullable=False),
     Column("exclusive", String(160), nullable=True),  # what no two devices may have: a volume, a MAC
+    Column("place", Text(), nullable=True),  # where a volume's bytes are, whatever it is called
 )
 Index("uq_devices_exclusive", devices.c.exclusive, unique=True)
+Index("uq_devices_place", devices.c.place, unique=True)
 
 jobs = Table(
     "jobs",

@@ -135,6 +135,15 @@ class Reserving(Protocol):
         ...
 
 
+@runtime_checkable
+class TellingUndone(Protocol):
+    """A step whose look asks for more than what it made, so that it cannot tell that all of that is gone."""
+
+    def undone(self, work: Work[Request], host: Host) -> bool:
+        """Whether nothing is left of what this job made."""
+        ...
+
+
 @dataclass(frozen=True)
 class Operation(Generic[RequestT]):
     """A kind of job: its request, and the facts it makes true in order."""
@@ -164,6 +173,11 @@ class Operation(Generic[RequestT]):
         unknown = named - {step.name for step in self.steps}
         if unknown:
             raise ValueError(f"{self.name} has no step {', '.join(sorted(unknown))}")
+
+    def is_behind_return(self, step: str) -> bool:
+        """Whether the step only prepared what has come true since, and is not worth another look."""
+        names = [each.name for each in self.steps]
+        return self.no_return_after is not None and names.index(step) < names.index(self.no_return_after)
 
     def is_past_return(self, step: str) -> bool:
         """Whether an intent of this step means that there is only forward: of the point itself, or of any after it."""

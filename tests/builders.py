@@ -333,6 +333,10 @@ class Watched(Step[Any]):
     def changes(self, work: Work[Any]) -> tuple[Change, ...]:
         return self._inner.changes(work)
 
+    def __getattr__(self, name: str) -> Any:
+        """What only some steps have, where this one has it."""
+        return getattr(self._inner, name)
+
     def reserves(self, work: Work[Any]) -> tuple[Change, ...]:
         """As the step does, if it does."""
         return self._inner.reserves(work) if isinstance(self._inner, Reserving) else ()

@@ -154,10 +154,9 @@ class Runner:
 
     def _make(self, run: Run, steps: Steps) -> None:
         """Make every fact true, or turn round."""
-        if run.lease.job.cancel_requested and not run.lease.job.past_return:
-            self._turn_round(run, steps, Verdict.CANCELLED, None)
-            return
         try:
+            if run.lease.job.cancel_requested and not run.lease.job.past_return and not run.has_passed(steps):
+                raise CancelNoticed  # noqa: TRY301  # as if it were noticed a step later
             if not self._make_all_here(run, steps):
                 return
         except CancelNoticed:
@@ -178,14 +177,11 @@ class Runner:
                 self._turn_round(run, steps, Verdict.CANCELLED, None)
 
     def _make_all_here(self, run: Run, steps: Steps) -> bool:
-        """Make each fact true up to the first that is another host's to make; False if the job went there.
-
-        A job that came by a hop goes on where it was; any other is looked at from its first step.
-        """
+        """Make each fact true up to the first that is another host's to make; False if the job went there."""
         for record in run.lease.steps:
             elsewhere = run.elsewhere(record.name)
             if elsewhere is None:
-                if record.state not in ENDED or not run.lease.arrived:
+                if record.state not in ENDED or run.is_worth_a_look(record.name):
                     run.make_true(steps[record.name], record)
             elif not elsewhere:
                 run.skip(record)

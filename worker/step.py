@@ -1,7 +1,7 @@
 """One step, carried out: look, intend, do, look; or undo, look. What was seen is committed with the next intent."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -34,6 +34,7 @@ from tasks.operation import (
     Reserving,
     Sight,
     Step,
+    TellingUndone,
     There,
     Work,
 )
@@ -98,6 +99,23 @@ class Run:
             self._pass_return()
         self.progressed |= record.state in {StepState.PENDING, StepState.INTENDED}
 
+    def is_worth_a_look(self, name: str) -> bool:
+        """Whether a step that has ended is looked at once more.
+
+        A job that came by a hop goes on where it was; any other is looked at from its first step, but for what has
+        served its turn.
+        """
+        behind = self.lease.job.past_return and self.operation.is_behind_return(name)
+        return not self.lease.arrived and not behind
+
+    def has_passed(self, steps: Mapping[str, Step[Any]]) -> bool:
+        """Whether the step has come true behind which there is only forward, though nobody has journaled it yet."""
+        name = self.operation.no_return_after
+        record = next((each for each in self.lease.steps if each.name == name), None)
+        if record is None or record.intent is None or self.elsewhere(record.name) is not None:
+            return False
+        return isinstance(self.patience.try_step(lambda: steps[record.name].look(self._work(record), self.host)), There)
+
     def skip(self, record: StepRecord) -> None:
         """The step is another host's, and the job has no other host."""
         if record.state is not StepState.SKIPPED:
@@ -141,10 +159,16 @@ class Run:
         afterwards = replace(work, intended=False, devices=_with_changes(self.devices, taken_back))
 
         def undo() -> None:
-            if isinstance(step.look(work, self.host), NotOurs):
+            telling = isinstance(step, TellingUndone)
+            if not telling and isinstance(step.look(work, self.host), NotOurs):
                 return
             step.undo(work, self.host)
-            if not isinstance(step.look(afterwards, self.host), Absent | NotNeeded):
+            gone = (
+                step.undone(work, self.host)
+                if isinstance(step, TellingUndone)
+                else isinstance(step.look(afterwards, self.host), Absent | NotNeeded)
+            )
+            if not gone:
                 raise HostError(ErrorClass.TRANSIENT, f"{step.name} was undone, and is still there")
 
         def cycle() -> None:
@@ -193,7 +217,7 @@ class Run:
             intent=record.intent or {},
             intended=record.intent is not None,
             earlier=MappingProxyType(self._intents),
-            peer=None if peer is None else Peer(peer.name, peer.libvirt_uri, peer.address),
+            peer=None if peer is None else Peer(peer.name, peer.libvirt_uri, peer.address, peer.libvirt_host),
             report=self._report,
         )
 

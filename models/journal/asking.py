@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, exists, select, update
 
 from models.engine import Database, now_in_database
-from models.journal.events import record_event
+from models.journal.events import leave_in_outbox, record_event
 from models.journal.settling import end
 from models.reading import job_from_row
 from models.records import JobRecord
-from models.states import FINAL, EventType, JobClass, JobState
-from models.tables import jobs
+from models.states import FINAL, EventType, JobClass, JobState, OutboxKind
+from models.tables import jobs, steps
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ def request_cancel(database: Database, job_id: str, *, actor: str, reason: str, 
         if job.state is JobState.QUEUED:
             end(connection, job, JobState.CANCELLED, None, outbox=outbox)
             return Answer(taken=True, sentence=f"job {job.id} is cancelled; nothing of it was begun.")
+        if job.hopping and job.home is not None and not _has_work_on(connection, job, job.host):
+            _call_back(connection, job, job.home, outbox=outbox)
+            return Answer(taken=True, sentence=f"job {job.id} comes back from its way to {job.host}, and is undone.")
         return Answer(taken=True, sentence=f"job {job.id} is {job.state}; it stops at its next safe point.")
 
 
@@ -55,9 +58,27 @@ def _cancel_refusal(job: JobRecord) -> str | None:
         return f"job {job.id} is quarantined; an operator decides what becomes of it."
     if job.past_return:
         return f"job {job.id} is past its point of no return: {job.operation} can only go forward."
+    if job.verdict is not None:
+        return f"job {job.id} is being undone already."
     if job.cancel_requested:
         return f"job {job.id} was asked to stop already."
     return None
+
+
+def _has_work_on(connection: Connection, job: JobRecord, host: str) -> bool:
+    """Whether a step of this run may have made anything on the host."""
+    made = exists().where(
+        steps.c.job == job.id, steps.c.run == job.run, steps.c.host == host, steps.c.intent.is_not(None)
+    )
+    return bool(connection.execute(select(made)).scalar_one())
+
+
+def _call_back(connection: Connection, job: JobRecord, home: str, *, outbox: bool) -> None:
+    """The host that it is on its way to may never take it, and has no part in undoing it."""
+    connection.execute(update(jobs).where(jobs.c.id == job.id).values(host=home))
+    record_event(connection, job.id, job.run, EventType.REDIRECTED, data={"from": job.host, "to": home})
+    if outbox:
+        leave_in_outbox(connection, job.id, job.run, OutboxKind.RING, home)
 
 
 def request_force_complete(database: Database, job_id: str, *, actor: str, reason: str) -> Answer:
@@ -77,7 +98,9 @@ def request_force_complete(database: Database, job_id: str, *, actor: str, reaso
         connection.execute(
             update(jobs).where(jobs.c.id == job.id).values(force_complete_requested_at=now_in_database())
         )
-        return Answer(taken=True, sentence=f"job {job.id}: the migration is made to complete.")
+        when = "" if job.progress is not None else " once it is under way"
+        how = "by post-copy" if job.request.get("post_copy") else "its guest paused until it is over"
+        return Answer(taken=True, sentence=f"job {job.id}: the migration is made to complete{when}, {how}.")
 
 
 def _force_complete_refusal(job: JobRecord) -> str | None:
@@ -87,6 +110,8 @@ def _force_complete_refusal(job: JobRecord) -> str | None:
         return f"job {job.id} has {job.state} already." if job.state in FINAL else f"job {job.id} is quarantined."
     if job.verdict is not None or job.cancel_requested:
         return f"job {job.id} is being undone."
+    if job.past_return and not (job.progress or {}).get("post_copy"):
+        return f"job {job.id}: its guest has switched over already."
     if job.force_complete_requested:
         return f"job {job.id} was asked to complete already."
     return None

@@ -27,7 +27,7 @@ _SAME_DEVICE = (
 _DEVICE_IS = {
     dialect.dialect.name: (upsert := dialect.insert(devices)).on_conflict_do_update(
         index_elements=["instance", "kind", "key"],
-        set_={"details": upsert.excluded.details, "exclusive": upsert.excluded.exclusive},
+        set_={name: upsert.excluded[name] for name in ("details", "exclusive", "place")},
     )
     for dialect in (postgresql, sqlite)
 }
@@ -47,6 +47,7 @@ def apply(connection: Connection, lease: Lease, change: Change) -> None:
                     "key": device.key,
                     "details": dict(device.details),
                     "exclusive": device.exclusive,
+                    "place": device.place,
                 },
             )
         case DeviceRemoved(kind, key):

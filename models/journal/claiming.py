@@ -116,6 +116,7 @@ _TAKE_FIRST = (
             "operation_version": bindparam("new_version"),
             "home": bindparam("first_host"),
             "peer": bindparam("other_host"),
+            "past_return": bindparam("only_forward"),
         }
     )
     .returning(jobs)
@@ -166,7 +167,7 @@ def _not_now(connection: Connection, row: Row[Any], claimant: Claimant) -> NotNo
         return NotNow("it is quarantined: an operator decides")
     if row.host != claimant.host:
         return NotNow(f"it is for host {row.host}")
-    cancelling = row.cancel_requested_at is not None and row.verdict is None
+    cancelling = row.cancel_requested_at is not None and row.verdict is None and not row.past_return
     if row.state is JobState.WAITING and not cancelling:
         now = connection.execute(select(now_in_database())).scalar_one()
         if row.not_before is not None and row.not_before > now:
@@ -203,7 +204,8 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
     superseded: Sequence[JobRecord],
 ) -> Lease:
     first = job.state is JobState.QUEUED
-    peer = (terms.peer or other_host(superseded, claimant.host)) if first else job.peer
+    peer = (terms.peer or other_host(connection, superseded, claimant.host)) if first else job.peer
+    takes_debts = first and any(other.home is not None for other in superseded)  # what they left is this job's to clear
     connection.execute(_RAISE_EPOCH, {"of": job.instance, "new_epoch": epoch})
     if first and terms.begins_as is not None and instance.state in {InstanceState.ABSENT, InstanceState.DELETED}:
         connection.execute(
@@ -219,7 +221,16 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
     taken = connection.execute(
         _TAKE_FIRST if first else _TAKE_AGAIN,
         {"wanted": job.id, "new_epoch": epoch, "worker": claimant.worker}
-        | ({"new_version": terms.version, "first_host": claimant.host, "other_host": peer} if first else {}),
+        | (
+            {
+                "new_version": terms.version,
+                "first_host": claimant.host,
+                "other_host": peer,
+                "only_forward": takes_debts,
+            }
+            if first
+            else {}
+        ),
     ).one()
     if first and terms.steps:
         connection.execute(
@@ -256,6 +267,8 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
             "peer": peer,
         },
     )
+    if takes_debts:
+        record_event(connection, job.id, job.run, EventType.PAST_RETURN)
     return Lease(
         job=job_from_row(taken),
         worker=claimant.worker,

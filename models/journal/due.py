@@ -19,14 +19,14 @@ _HELD_UP = exists().where(
     or_(
         jobs.c.operation.not_in(bindparam("superseding", expanding=True)),
         and_(
-            or_(_other.c.operation == jobs.c.operation, _other.c.past_return),
+            or_(_other.c.operation == jobs.c.operation, and_(_other.c.past_return, _other.c.peer.is_not(None))),
             _other.c.state != JobState.QUARANTINED,
         ),
     ),
 )
 _DUE = or_(
     jobs.c.not_before <= now_in_database(),
-    and_(jobs.c.cancel_requested_at.is_not(None), jobs.c.verdict.is_(None)),
+    and_(jobs.c.cancel_requested_at.is_not(None), jobs.c.verdict.is_(None), ~jobs.c.past_return),
 )
 _CLAIMABLE = (
     select(jobs.c.id)

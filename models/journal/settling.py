@@ -152,7 +152,17 @@ def hop(database: Database, lease: Lease, to: str, seen: Sequence[Seen] = (), *,
         connection.execute(
             update(jobs)
             .where(jobs.c.id == lease.job.id, jobs.c.epoch == lease.epoch)
-            .values(host=to, state=JobState.WAITING, hopping=True, owner=None, not_before=now, waits=0, progress=None)
+            .values(
+                host=to,
+                state=JobState.WAITING,
+                hopping=True,
+                owner=None,
+                not_before=now,
+                waits=0,
+                progress=None,
+                # while undoing, the job's error stays the one that it will fail with
+                **({} if lease.job.verdict is not None else {"error": None}),
+            )
         )
         record_event(
             connection,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models.engine import Database, now_in_database
@@ -148,26 +148,33 @@ def hold(connection: Connection, lease: Lease) -> Any:  # noqa: ANN401  # a row 
 def advance(database: Database, lease: Lease, seen: Sequence[Seen], intend: Intend | None) -> Advanced:
     """Journal what was seen, and what is intended next, in one commit.
 
-    Raises TakenError when the intent reserves what another instance has.
+    Raises TakenError when the intent reserves what another device has.
     """
-    try:
-        with database.write() as connection:
-            row = hold(connection, lease)
-            past_return = record_seen(connection, lease, seen) or row.past_return
-            if intend is None:
-                return Advanced(cancelled=False)
-            undoing = intend.direction is Direction.UNDO
-            if row.cancel_requested_at is not None and not past_return and not undoing:
-                return Advanced(cancelled=True)
-            attempt = _record_intent(connection, lease, intend)
-            if intend.passes_return and not past_return:
-                pass_return(connection, lease)
-            return Advanced(cancelled=False, attempt=attempt)
-    except IntegrityError as error:
-        taken = _taken_by_another(database, lease, intend)
-        if taken is None:
-            raise
-        raise TakenError(taken) from error
+    for last in (False, True):  # whoever had it may have let it go before it was asked who
+        try:
+            return _advance(database, lease, seen, intend)
+        except IntegrityError as error:
+            taken = _taken_by_another(database, lease, intend)
+            if taken is not None:
+                raise TakenError(taken) from error
+            if last:
+                raise
+    raise AssertionError("unreachable: the last round returns or raises")
+
+
+def _advance(database: Database, lease: Lease, seen: Sequence[Seen], intend: Intend | None) -> Advanced:
+    with database.write() as connection:
+        row = hold(connection, lease)
+        past_return = record_seen(connection, lease, seen) or row.past_return
+        if intend is None:
+            return Advanced(cancelled=False)
+        undoing = intend.direction is Direction.UNDO
+        if row.cancel_requested_at is not None and not past_return and not undoing:
+            return Advanced(cancelled=True)
+        attempt = _record_intent(connection, lease, intend)
+        if intend.passes_return and not past_return:
+            pass_return(connection, lease)
+        return Advanced(cancelled=False, attempt=attempt)
 
 
 def pass_return(connection: Connection, lease: Lease) -> None:
@@ -177,19 +184,19 @@ def pass_return(connection: Connection, lease: Lease) -> None:
 
 
 def _taken_by_another(database: Database, lease: Lease, intend: Intend | None) -> str | None:
-    """Who has what the intent reserves, in a sentence; None if nobody else has."""
+    """Who has what the intent reserves, in a sentence; None if no other device has."""
     reserves = () if intend is None else intend.reserves
-    wanted = [change.device.exclusive for change in reserves if isinstance(change, DeviceAdded)]
-    with database.read() as connection:
-        row = connection.execute(
-            select(devices.c.kind, devices.c.key, devices.c.exclusive, devices.c.instance).where(
-                devices.c.exclusive.in_([each for each in wanted if each is not None]),
-                devices.c.instance != lease.job.instance,
-            )
-        ).first()
-    if row is None:
-        return None
-    return f"{row.exclusive} belongs to instance {row.instance} already, as its {row.kind} {row.key}"
+    for device in (change.device for change in reserves if isinstance(change, DeviceAdded)):
+        itself = and_(
+            devices.c.instance == lease.job.instance, devices.c.kind == device.kind, devices.c.key == device.key
+        )
+        same = or_(devices.c.exclusive == device.exclusive, devices.c.place == device.place)
+        with database.read() as connection:
+            row = connection.execute(select(devices).where(same, ~itself)).first()
+        if row is not None:
+            what = device.exclusive if row.exclusive == device.exclusive else device.place
+            return f"{what} belongs to instance {row.instance} already, as its {row.kind} {row.key}"
+    return None
 
 
 def record_seen(connection: Connection, lease: Lease, seen: Sequence[Seen]) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from models.engine import now_in_database
 from models.journal.events import leave_in_outbox, outcome_of, record_event
@@ -27,21 +27,24 @@ class Terms:
 def yields(other: JobRecord, job: JobRecord, terms: Terms) -> bool:
     """Whether ``other`` gives way to a job that supersedes.
 
-    A quarantined one always does; else none of its own kind, and none that can only go forward.
+    A quarantined one always does; else none of its own kind, and no migration that can only go forward.
     """
-    may_stay = other.operation == job.operation or other.past_return
+    may_stay = other.operation == job.operation or (other.past_return and other.peer is not None)
     return terms.supersedes and (not may_stay or other.state is JobState.QUARANTINED)
 
 
-def other_host(superseded: Sequence[JobRecord], here: str) -> str | None:
-    """Where else a job may have left half of its work."""
-    touched = {
-        host
-        for other in superseded
-        if other.peer is not None and other.home is not None
-        for host in (other.home, other.peer)
-    }
-    return next(iter(sorted(touched - {here})), None)
+def other_host(connection: Connection, superseded: Sequence[JobRecord], here: str) -> str | None:
+    """Where else a superseded job may have left half of its work: where it intended anything."""
+    ids = [other.id for other in superseded if other.peer is not None]
+    if not ids:
+        return None
+    touched = connection.execute(
+        select(steps.c.host)
+        .where(steps.c.job.in_(ids), steps.c.intent.is_not(None), steps.c.host.is_not(None), steps.c.host != here)
+        .order_by(steps.c.host)
+        .limit(1)
+    )
+    return touched.scalar_one_or_none()
 
 
 def supersede(connection: Connection, other: JobRecord, by: JobRecord, epoch: int, *, outbox: bool) -> None:

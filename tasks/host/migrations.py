@@ -17,6 +17,7 @@ class Peer:
     name: str
     libvirt_uri: str = ""  #: how its libvirtd is reached from here: ``qemu+tcp://host/system``
     address: str = ""  #: where its guests' memory is sent to
+    libvirt_host: UUID | None = None  #: the host UUID that its libvirtd answers with; None: any
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ class Half:
         """Whether the guest lives here: neither arriving nor leaving, nor only a definition."""
         return self.domain is not None and self.domain.active and not self.under_way
 
+    @property
+    def has_it(self) -> bool:
+        """Whether the instance is here, running or not: its domain neither arrives nor leaves."""
+        return self.domain is not None and not self.under_way
+
 
 class Migrations(Protocol):
     """Migrations from and to this host."""
@@ -127,7 +133,10 @@ class Migrations(Protocol):
         ...
 
     def there(self, instance: UUID, peer: Peer) -> Half:
-        """The other host's half, asked of its libvirtd; HostError(TRANSIENT) when it cannot be seen."""
+        """The other host's half, asked of its libvirtd.
+
+        HostError(TRANSIENT) when it cannot be seen, HostError(PERMANENT) when another libvirtd answers in its place.
+        """
         ...
 
     def perform(self, instance: UUID, plan: MigrationPlan, watch: Watch) -> None:

@@ -40,8 +40,17 @@ ServerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:
 NetworkName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
+def _volume_id(text: str) -> str:
+    if text.startswith("nic-"):
+        raise ValueError("Value begins with nic-, as the aliases of interfaces do")
+    return _device_id(text)
+
+
+VolumeId = Annotated[str, AfterValidator(_volume_id)]
+
+
 class _AnyVolume(Part):
-    id: DeviceId = Field(description="the volume's id: its serial in the guest, and no two instances have it at once")
+    id: VolumeId = Field(description="the volume's id: its serial in the guest, and no two instances have it at once")
     read_only: bool = Field(default=False, description="whether the guest may only read it")
 
 
@@ -140,7 +149,7 @@ class DetachRequest(Request):
 class DetachVolumeRequest(DetachRequest):
     """A volume that the instance is to have no longer."""
 
-    volume_id: DeviceId = Field(description="the volume's id")
+    volume_id: VolumeId = Field(description="the volume's id")
 
 
 class DetachInterfaceRequest(DetachRequest):

@@ -12,6 +12,13 @@ from tasks.steps.identity import stranger
 from tasks.steps.migration import departure_of, let_go, nothing_is_held
 
 
+def _refuse_if_it_lives_here(work: Work[MigrateRequest], host: Host) -> None:
+    """An undo removes what is on its way here, never an instance that has arrived: that alone has a definition."""
+    domain = host.domains.find(work.instance)
+    if domain is not None and domain.persistent:
+        raise HostError(ErrorClass.PERMANENT, f"instance {work.instance} has arrived here: nothing of it is removed")
+
+
 class DestinationFits:
     """The destination can run the guest: its CPU, its type, its memory and its files are there."""
 
@@ -77,6 +84,7 @@ class DestinationFilesMade:
 
     def undo(self, work: Work[MigrateRequest], host: Host) -> None:
         """Removes the folder."""
+        _refuse_if_it_lives_here(work, host)
         host.disks.remove_folder(work.instance)
 
     def changes(self, work: Work[MigrateRequest]) -> tuple[Change, ...]:
@@ -105,6 +113,10 @@ class DestinationVolumesConnected:
         """Connects each."""
         for each in volumes_of(work.devices):
             host.volumes.connect(each.volume)
+
+    def undone(self, work: Work[MigrateRequest], host: Host) -> bool:
+        """What the host keeps of them is gone; whether they are within reach is another question."""
+        return not any(host.volumes.held(each.volume) for each in volumes_of(work.devices))
 
     def undo(self, work: Work[MigrateRequest], host: Host) -> None:
         """Lets go of each."""
@@ -137,6 +149,10 @@ class DestinationInterfacesPlugged:
         """Plugs each."""
         for each in interfaces_of(work.devices):
             host.interfaces.plug(each)
+
+    def undone(self, work: Work[MigrateRequest], host: Host) -> bool:
+        """What the host keeps of them is gone; whether they are within reach is another question."""
+        return not any(host.interfaces.left(each) for each in interfaces_of(work.devices))
 
     def undo(self, work: Work[MigrateRequest], host: Host) -> None:
         """Unplugs each."""
@@ -172,6 +188,7 @@ class DestinationOpen:
 
     def undo(self, work: Work[MigrateRequest], host: Host) -> None:
         """Removes what came of it: the source has the guest, which was seen before this is asked for."""
+        _refuse_if_it_lives_here(work, host)
         host.domains.kill(work.instance)
         host.domains.undefine(work.instance)
 

@@ -147,6 +147,10 @@ class DeviceLeftDefinition(ABC):
         if device is not None:
             host.devices.remove_from_definition(work.instance, device)
 
+    def undone(self, work: Work[DetachRequest], host: Host) -> bool:
+        """Put back wherever it can be: without a domain there is nowhere."""
+        return True
+
     def undo(self, work: Work[DetachRequest], host: Host) -> None:
         """Puts it back where it is missing."""
         _put_back(self.device(work), work.instance, host)
@@ -180,6 +184,10 @@ class DeviceReleased(ABC):
         device, request = self.device(work), work.request
         if device is not None:
             host.devices.release(work.instance, device, attempts=request.attempts, timeout_s=request.timeout_s)
+
+    def undone(self, work: Work[DetachRequest], host: Host) -> bool:
+        """Given back if it can be: a guest that is off has nothing, and is given it when it starts."""
+        return True
 
     def undo(self, work: Work[DetachRequest], host: Host) -> None:
         """Gives back what the guest may have let go of after all."""

@@ -71,6 +71,10 @@ class InterfacesPlugged:
         new = [each for each in _wanted(work) if _row(work, each.id) is None]
         return {"interfaces": [interface_details(each) for each in new]}
 
+    def undone(self, work: Work[Request], host: Host) -> bool:
+        """What the host keeps of them is gone; whether they are within reach is another question."""
+        return not any(host.interfaces.left(interface_from(each)) for each in work.intent.get("interfaces", ()))
+
     def reserves(self, work: Work[Request]) -> tuple[Change, ...]:
         """Of two interfaces with one MAC libvirt would take both: the instance has it from here on."""
         return tuple(

@@ -70,6 +70,8 @@ class SourceDescribed:
                 "(HOSTLER_PEER_LIBVIRT_URI and HOSTLER_MIGRATION_ADDRESS of its worker)"
             )
             raise HostError(ErrorClass.PERMANENT, message)
+        if host.migrations.there(work.instance, peer).domain is not None:
+            raise HostError(ErrorClass.CONFLICT, f"host {peer.name} has a domain {work.instance} already")
         return asdict(host.migrations.describe(work.instance))
 
     def look(self, work: Work[MigrateRequest], host: Host) -> Sight:
@@ -91,7 +93,7 @@ class SourceDescribed:
 
 
 class DomainMigrated:
-    """The guest runs on the destination, and the source has no domain of it."""
+    """The destination has the instance, and its guest does not run on the source."""
 
     name = "DomainMigrated"
 
@@ -114,7 +116,7 @@ class DomainMigrated:
         there = host.migrations.there(work.instance, other_host(work))
         match who_has(here, there):
             case Holder.DESTINATION:
-                return There() if here.domain is None else Partial("the guest has left, and its halted rest is here")
+                return There()
             case Holder.SOURCE:
                 broken = here.domain is not None and here.domain.active and not departure_of(work).paused
                 return Partial("a broken migration left the guest paused here") if broken else Absent()
@@ -123,15 +125,14 @@ class DomainMigrated:
 
     def do(self, work: Work[MigrateRequest], host: Host) -> None:
         """Moves it, or watches a migration that is under way; the call's own error is never the truth."""
-        if not self._has_arrived(work, host):
-            self._let_run(work, host)
-            try:
-                host.migrations.perform(work.instance, _plan(work), _Watch(work))
-            except HostError:
-                if not self._has_arrived(work, host):
-                    raise
         if self._has_arrived(work, host):
-            self._remove_rest(work, host)
+            return
+        self._let_run(work, host)
+        try:
+            host.migrations.perform(work.instance, _plan(work), _Watch(work))
+        except HostError as error:
+            if not self._has_arrived(work, host):
+                raise _not_strange(error) from error
 
     def undo(self, work: Work[MigrateRequest], host: Host) -> None:
         """Ends what is under way, and lets the guest run on here. A guest that has left cannot be undone."""
@@ -148,7 +149,7 @@ class DomainMigrated:
             for each in work.devices
             if each.kind is DeviceKind.DISK and (path := each.details.get("path")) in paths
         ]
-        return (InstanceMoved(work.intent["destination"]), *moved)
+        return (InstanceMoved(other_host(work).name), *moved)
 
     def _has_arrived(self, work: Work[MigrateRequest], host: Host) -> bool:
         """Whether the destination has it; HostError(TRANSIENT) when that cannot be told."""
@@ -168,15 +169,17 @@ class DomainMigrated:
         if paused and not half.under_way and not departure_of(work).paused:
             host.migrations.resume(work.instance)
 
-    def _remove_rest(self, work: Work[MigrateRequest], host: Host) -> None:
-        """The copy that stayed behind, halted, or its definition."""
-        if host.domains.find(work.instance) is not None:
-            host.domains.kill(work.instance)
-            host.domains.undefine(work.instance)
+
+def _not_strange(error: HostError) -> HostError:
+    """The migration's own error: nothing of a stranger's stood in its way, so what it did is this job's to undo."""
+    record = error.record
+    if record.error_class is not ErrorClass.CONFLICT:
+        return error
+    return HostError(ErrorClass.PERMANENT, record.message, code=record.code, domain=record.domain, errno=record.errno)
 
 
 class Holder(StrEnum):
-    """Which host has a guest that does not run on the source."""
+    """Which host has an instance whose guest does not run on the source."""
 
     SOURCE = "source"
     DESTINATION = "destination"
@@ -186,9 +189,12 @@ class Holder(StrEnum):
 def who_has(here: Half, there: Half) -> Holder:
     """What the looks at both hosts mean, for a guest that does not run on the source.
 
+    The destination had no domain of it before, and is given a definition at the switch alone: a domain that is there
+    and is not arriving has arrived, whatever became of its guest since.
+
     Raises HostError(PERMANENT) when neither has as much as a definition of it.
     """
-    if there.runs:
+    if there.has_it:
         return Holder.DESTINATION
     if there.under_way:
         return Holder.UNDECIDED
@@ -252,14 +258,18 @@ class SourceCleared:
         return NOTHING
 
     def look(self, work: Work[MigrateRequest], host: Host) -> Sight:
-        """A guest that runs here again is not cleared away."""
+        """A guest that runs here again is not cleared away; the halted rest of one that left is."""
         domain = host.domains.find(work.instance)
         if domain is not None:
-            raise HostError(ErrorClass.CONFLICT, f"instance {work.instance} left, and a domain of it is here again")
+            if domain.state is DomainState.RUNNING:
+                raise HostError(ErrorClass.CONFLICT, f"instance {work.instance} left, and its guest runs here again")
+            return stranger(work, domain) or Absent()
         return There() if nothing_is_held(work, host) and not host.disks.folder_exists(work.instance) else Absent()
 
     def do(self, work: Work[MigrateRequest], host: Host) -> None:
-        """Lets go of volumes and interfaces, and removes the files whose copies the guest runs on."""
+        """Ends the halted rest, lets go of volumes and interfaces, and removes the files whose copies are elsewhere."""
+        host.domains.kill(work.instance)
+        host.domains.undefine(work.instance)
         let_go(work, host)
         host.disks.remove_folder(work.instance)
 

@@ -40,6 +40,14 @@ def _volume(wanted: WantedVolume) -> Volume:
     return Volume(wanted.id, wanted.kind, where, wanted.read_only)
 
 
+def _place(volume: Volume, host: str) -> str:
+    """Where its bytes are: on a server, or on this host; the same for every name that the volume may be given."""
+    where = volume.where
+    if where.get("host") is not None:
+        return f"{volume.kind}://{where['host']}:{where['port']}/{where.get('export', '')}"
+    return f"{volume.kind}:{host}:{where.get('socket') or where.get('path')}:{where.get('export', '')}"
+
+
 def _row(work: Work[Request], volume_id: str) -> GuestVolume | None:
     return next((each for each in volumes_of(work.devices) if each.volume.id == volume_id), None)
 
@@ -51,16 +59,31 @@ class VolumesConnected:
 
     def plan(self, work: Work[Request], host: Host) -> Json:
         """Where the guest will see each volume that the instance does not have yet."""
+        shown = host.devices.shown(work.instance)
+        sides = () if shown is None else (shown.live, shown.persistent)
         taken = {device.details.get("target") for device in work.devices}
+        taken |= {device.target for side in sides for device in side or ()}
         free = (target for target in disk_targets() if target not in taken)
         new = [volume for volume in _wanted(work) if _row(work, volume.id) is None]
         volumes = [GuestVolume(volume, next(free), f"ua-{volume.id}", volume.id) for volume in new]
         return {"volumes": [volume_details(volume) for volume in volumes]}
 
+    def undone(self, work: Work[Request], host: Host) -> bool:
+        """What the host keeps of them is gone; whether they are within reach is another question."""
+        return not any(host.volumes.held(volume_from(each).volume) for each in work.intent.get("volumes", ()))
+
     def reserves(self, work: Work[Request]) -> tuple[Change, ...]:
         """No two instances write to one volume: the instance has it from here on."""
         return tuple(
-            DeviceAdded(Device(DeviceKind.VOLUME, details["id"], details, exclusive=f"volume:{details['id']}"))
+            DeviceAdded(
+                Device(
+                    DeviceKind.VOLUME,
+                    details["id"],
+                    details,
+                    exclusive=f"volume:{details['id']}",
+                    place=_place(volume_from(details).volume, work.host),
+                )
+            )
             for details in work.intent.get("volumes", ())
         )
 

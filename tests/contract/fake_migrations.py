@@ -122,6 +122,8 @@ class FakeWorld:
         name = peer.libvirt_uri.removeprefix("fake://")
         if name not in self.hosts or {name, whence} & self.cut_off:
             raise HostError(ErrorClass.TRANSIENT, f"host {peer.name} cannot be seen", code="SYSTEM_ERROR", domain="RPC")
+        if name != peer.name:
+            raise HostError(ErrorClass.PERMANENT, f"another libvirtd answers where host {peer.name} should")
         return self.hosts[name]
 
 

@@ -1012,7 +1012,7 @@ def replayed(details: JobDetails) -> dict[str, Any]:  # noqa: C901, PLR0912  # a
                 row |= {"hopping": False, "home": row["home"] or data["host"], "peer": data["peer"]}
             case EventType.HOPPED:
                 row |= {"state": "waiting", "host": data["to"], "hopping": True, "waits": 0}
-                row["not_before"] = data["not_before"]
+                row |= {"not_before": data["not_before"], "error": row["error"] if row["verdict"] else None}
             case EventType.REDIRECTED:
                 row["host"] = data["to"]
             case EventType.WAITING:

@@ -132,6 +132,11 @@ def _volume_of_two_instances(connection: Connection) -> None:
         put(connection, devices, instance=instance, kind="volume", key="v", exclusive="volume:v")
 
 
+def _place_of_two_volumes(connection: Connection) -> None:
+    for key in ("v", "w"):
+        put(connection, devices, kind="volume", key=key, exclusive=f"volume:{key}", place="nbd://storage:10809/disk")
+
+
 def _settled_job_written(connection: Connection) -> None:
     run(connection, "UPDATE jobs SET state = 'cancelled'")
     run(connection, "UPDATE jobs SET waits = 1")
@@ -166,6 +171,7 @@ REFUSED: dict[str, Callable[[Connection], None]] = {
     "uq_job_events_one_final_per_run": _second_final_event,
     "uq_steps_name_once_per_run": _step_named_twice,
     "uq_devices_exclusive": _volume_of_two_instances,
+    "uq_devices_place": _place_of_two_volumes,
     "jobs_final_is_final": _settled_job_written,
     "jobs_new_run_from_final": _run_skipped,
     "jobs_states_move_as_named": _begun_never_claimed,
@@ -194,6 +200,7 @@ SQLITE_SAYS = {
     "uq_job_events_one_final_per_run": "UNIQUE constraint failed: job_events.job, job_events.run",
     "uq_steps_name_once_per_run": "UNIQUE constraint failed: steps.job, steps.run, steps.direction, steps.name",
     "uq_devices_exclusive": "UNIQUE constraint failed: devices.exclusive",
+    "uq_devices_place": "UNIQUE constraint failed: devices.place",
 }
 
 

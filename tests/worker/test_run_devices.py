@@ -10,7 +10,7 @@ from models.engine import Database
 from models.journal.asking import request_cancel
 from models.states import DeviceKind, Direction, ErrorClass, JobState, StepState
 from tasks.catalogue import OPERATIONS
-from tasks.host import GuestDevice
+from tasks.host import GuestDevice, ShownDevice
 from tasks.steps.devices import interfaces_of, volumes_of
 from tests.builders import watched
 from tests.fake_host import FakeHost, Killed
@@ -99,7 +99,7 @@ def test_a_detach_of_what_is_not_there_succeeds(world: World, operation: str) ->
 def test_targets_are_chosen_in_order_and_recorded_in_the_intent(world: World) -> None:
     """Free ones, beginning after the root disk's."""
     for number in ("1", "2"):
-        volume = {"id": f"v{number}", "kind": "nbd", "host": "storage"}
+        volume = {"id": f"v{number}", "kind": "nbd", "host": "storage", "export": f"disk-{number}"}
         world.submit(number, "attach_volume", {"volume": volume})
         assert world.take(number) is None
     assert [volume.target for volume in volumes_of(world.known.devices)] == ["vdb", "vdc"]
@@ -253,6 +253,74 @@ def test_a_half_done_detach_is_finished(world: World, operation: str) -> None:
     assert details.job.state is JobState.SUCCEEDED
     assert states(details)[OPERATIONS[ATTACHES[operation]].steps[0].name] is StepState.FOUND
     assert nothing_is_there(world)
+
+
+def test_the_undo_of_a_detach_ends_though_the_guest_is_off(world: World) -> None:
+    """It has nothing to give back to; the definition has the device for the next start."""
+    world.run("a", "attach_volume")
+    world.fake.devices.refusing.add(world.instance)
+    listener = Listener(("undo", "VolumeReleased"), lambda: world.fake.domains.kill(world.instance))
+    details = world.run("d", "detach_volume", world.worker(watched(OPERATIONS["detach_volume"], listener)))
+    assert details.job.state is JobState.FAILED
+    world.fake.domains.start(world.instance)
+    assert has_it(world)
+
+
+def test_an_undo_needs_nothing_that_is_out_of_reach(world: World) -> None:
+    """A bridge that is gone, a server that is dead: what this job made is gone all the same."""
+    for operation, lose in (
+        ("attach_interface", world.fake.interfaces.bridges.clear),
+        ("attach_volume", lambda: world.fake.volumes.servers.update({"storage:10809": False})),
+    ):
+        last = OPERATIONS[operation].steps[-1].name
+        world.fake.fail("devices.attach", permanent())
+        worker = world.worker(watched(OPERATIONS[operation], Listener(("do", last), lose)))
+        details = world.run(f"of-{operation}", operation, worker)
+        assert details.job.state is JobState.FAILED
+    assert nothing_is_there(world)
+
+
+def test_one_mac_twice_on_one_instance_is_a_conflict(world: World) -> None:
+    """Like one of another instance."""
+    interface = {"bridge": "br-guests", "mac": "52:54:00:00:00:01"}
+    world.submit("a", "attach_interface", {"interface": {"id": "i1", **interface}})
+    assert world.take("a") is None
+    world.submit("b", "attach_interface", {"interface": {"id": "i2", **interface}})
+    assert world.take("b") is None
+    assert (world.details("b").job.state, error_class(world.details("b"))) == (JobState.FAILED, ErrorClass.CONFLICT)
+
+
+def test_one_export_under_two_ids_is_a_conflict(world: World) -> None:
+    """Two writers on one disk, whatever it is called."""
+    export = {"kind": "nbd", "host": "storage", "export": "disk"}
+    world.submit("a", "attach_volume", {"volume": {"id": "v1", **export}})
+    assert world.take("a") is None
+    other = World(world.database, world.fake, uuid4())
+    other.run("other-spawned")
+    other.submit("b", "attach_volume", {"volume": {"id": "v2", **export}})
+    assert other.take("b") is None
+    details = other.details("b")
+    assert (details.job.state, error_class(details)) == (JobState.FAILED, ErrorClass.CONFLICT)
+    assert details.job.error is not None
+    assert "nbd://storage:10809/disk belongs to instance" in details.job.error.message
+
+
+def test_a_disk_that_somebody_attached_by_hand_is_in_nobodys_way(world: World) -> None:
+    """Its target is taken; the next one is free."""
+    live = world.fake.domains.live[world.instance]
+    world.fake.domains.live[world.instance] = (*live, ShownDevice("ua-mine", "vdb", serial="mine", source="/x"))
+    assert world.run("a", "attach_volume").job.state is JobState.SUCCEEDED
+    assert [volume.target for volume in volumes_of(world.known.devices)] == ["vdc"]
+
+
+def test_a_destroy_does_not_wait_for_a_detach_that_cannot_end(world: World) -> None:
+    """A tap that something holds keeps nobody from killing the guest."""
+    world.run("a", "attach_interface")
+    (interface,) = interfaces_of(world.known.devices)
+    world.fake.interfaces.stuck_taps.add(interface.tap)
+    assert world.run("d", "detach_interface").job.state is JobState.WAITING
+    world.run("x", "destroy")
+    assert world.fake.domains.find(world.instance) is None
 
 
 # --- workers that die

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from models.engine import Database
 from models.journal.asking import request_cancel, request_force_complete
 from models.states import Direction, ErrorClass, JobState, StepState
+from models.tables import hosts
 from tasks.catalogue import OPERATIONS
-from tasks.host import DomainState, Half, HostError
+from tasks.host import DomainState, Half, HostError, MigrationPlan
 from tasks.operation import Operation
 from tasks.steps.migration import Holder, who_has
 from tests.builders import time_passes, watched
@@ -233,6 +235,74 @@ def test_while_the_other_host_cannot_be_seen_the_job_waits_and_says_so(pair: Pai
     assert pair.is_on("h2")
 
 
+@pytest.mark.parametrize("rest", [True, False], ids=["a rest is here", "nothing is here"])
+def test_a_guest_that_ended_after_it_arrived_has_arrived(pair: Pair, *, rest: bool) -> None:
+    """What it wrote there is the newest: nothing stale is resumed, nothing there is removed."""
+    fake = pair.first.fake
+    if rest:
+        fake.migrations.broken = Broken.ARRIVED
+        fake.fail("migrations.perform", Killed(), halfway=True)
+    else:
+        fake.fail("migrations.perform", Killed(), after=True)
+    pair.submit()
+    with pytest.raises(Killed):
+        pair.run()
+    pair.second.fake.domains.is_now(pair.first.instance, DomainState.SHUT_OFF, "shutdown")
+    assert pair.run().job.state is JobState.SUCCEEDED
+    assert (pair.half("h1"), pair.half("h2")) == ((None, ()), ("shut_off", FILES))
+    assert "migrations.resume" not in pair.first.effects
+
+
+def test_a_guest_that_somebody_moved_by_hand_is_found(pair: Pair) -> None:
+    """Between the steps: it runs on, and is not moved again."""
+    pair.submit()
+    pair.take()
+    pair.take()
+    intents = {step.name: step.intent or {} for step in pair.first.details("m").steps}
+    plan = MigrationPlan(pair.world.peer("h2"), intents["DestinationFilesMade"]["paths"], copied_disks=("vda",))
+    pair.first.fake.migrations.begin(pair.first.instance, plan)
+    pair.world.finish(pair.first.instance)
+    details = pair.run()
+    assert details.job.state is JobState.SUCCEEDED
+    assert states(details)["DomainMigrated"] is StepState.FOUND
+    assert pair.is_on("h2")
+
+
+def test_an_instance_that_lives_at_the_destination_is_never_removed_there(pair: Pair) -> None:
+    """Not even by the undo of a job that did not move it: an operator decides."""
+    arrived = Listener(("did", "DestinationOpen"), lambda: pair.second.fake.domains.appears(pair.first.instance, mine))
+    mine = pair.first.fake.domains.find(pair.first.instance)
+    assert mine is not None
+    pair.submit()
+    pair.take()
+    pair.take("m", watched(MIGRATE, arrived))
+    assert request_cancel(pair.database, "m", actor="ops", reason="", outbox=False).taken
+    details = pair.run()
+    assert details.job.state is JobState.QUARANTINED
+    assert pair.half("h2") == ("running", ("folder", "console.log", "root.qcow2"))
+    assert pair.half("h1") == ("running", FILES)
+
+
+def test_another_libvirtd_in_the_destinations_place_is_not_believed(pair: Pair) -> None:
+    """A host that says it is reached at localhost names whoever asks."""
+    pair.first.fake.domains.is_now(pair.first.instance, DomainState.PAUSED, "user")
+    with pair.database.write() as connection:
+        connection.execute(update(hosts).where(hosts.c.name == "h2").values(peer_libvirt_uri="fake://h1"))
+    pair.submit()
+    details = pair.run()
+    assert (details.job.state, error_class(details)) == (JobState.FAILED, ErrorClass.PERMANENT)
+    assert pair.half("h1") == ("paused", FILES)
+
+
+def test_a_conflict_that_the_call_itself_meets_is_undone(pair: Pair) -> None:
+    """It is the job's own doing that is in the way: the guest does not stay paused."""
+    pair.first.fake.migrations.broken = Broken.LOST
+    pair.first.fake.fail("migrations.perform", HostError(ErrorClass.CONFLICT, "not running"), halfway=True)
+    pair.submit()
+    assert pair.run().job.state is JobState.FAILED
+    assert pair.is_on("h1")
+
+
 def test_when_neither_has_it_an_operator_decides(pair: Pair) -> None:
     """Nothing is removed on a guess."""
 
@@ -265,7 +335,9 @@ def stranger_in(state: DomainState) -> Any:
         (_half(None), _half(DomainState.PAUSED), Holder.DESTINATION),
         (_half(DomainState.PAUSED), _half(None), Holder.SOURCE),
         (_half(DomainState.SHUT_OFF), _half(None), Holder.SOURCE),
-        (_half(DomainState.PAUSED), _half(DomainState.SHUT_OFF), Holder.SOURCE),
+        (_half(DomainState.PAUSED), _half(DomainState.SHUT_OFF), Holder.DESTINATION),
+        (_half(DomainState.SHUT_OFF), _half(DomainState.SHUT_OFF), Holder.DESTINATION),
+        (_half(None), _half(DomainState.SHUT_OFF), Holder.DESTINATION),
         (_half(DomainState.PAUSED), _half(DomainState.PAUSED, under_way=True), Holder.UNDECIDED),
         (_half(None), _half(DomainState.PAUSED, under_way=True), Holder.UNDECIDED),
     ],
@@ -317,6 +389,70 @@ def test_a_migration_in_flight_can_be_cancelled(held: Pair) -> None:
         "DestinationFilesMade",
         "SourceDescribed",
     ]
+
+
+@pytest.mark.parametrize("how", ["the worker was dead", "the job waited"])
+def test_a_cancel_that_came_after_the_switch_is_too_late(pair: Pair, how: str) -> None:
+    """Nobody had looked yet; the look finds the guest moved, and the job goes on to its end."""
+    fake = pair.first.fake
+    if how == "the worker was dead":
+        fake.fail("migrations.perform", Killed(), after=True)
+        pair.submit()
+        with pytest.raises(Killed):
+            pair.run()
+    else:
+        fake.migrations.broken = Broken.ARRIVED
+        fake.fail("migrations.perform", HostError(ErrorClass.UNKNOWN, "the link is down"), halfway=True)
+        pair.submit()
+        pair.take()
+        pair.take()
+        fake.fail("migrations.there", transient("host h2 cannot be seen"), times=20)
+        pair.take()
+        assert pair.first.details("m").job.state is JobState.WAITING
+    assert request_cancel(pair.database, "m", actor="ops", reason="", outbox=False).taken
+    assert pair.run().job.state is JobState.SUCCEEDED
+    assert pair.is_on("h2")
+
+
+def test_a_cancel_calls_back_a_job_that_the_other_host_has_not_begun(pair: Pair) -> None:
+    """Its worker may be gone for good."""
+    pair.submit()
+    pair.take()
+    assert pair.first.details("m").job.host == "h2"
+    assert request_cancel(pair.database, "m", actor="ops", reason="", outbox=False).taken
+    assert pair.first.details("m").job.host == "h1"
+    pair.take()
+    assert pair.first.details("m").job.state is JobState.CANCELLED
+    assert pair.is_on("h1")
+
+
+def test_a_job_past_its_switch_waits_its_time_whoever_asked_it_to_stop(pair: Pair) -> None:
+    """A cancel that came too late is no reason to claim it again and again."""
+    pair.submit()
+    pair.take()
+    pair.take()
+    cancel = Listener(
+        ("did", "DomainMigrated"), lambda: request_cancel(pair.database, "m", actor="ops", reason="", outbox=False)
+    )
+    pair.first.fake.fail("disks.remove_folder", transient(), times=5)
+    pair.take("m", watched(MIGRATE, cancel))
+    assert pair.first.details("m").job.state is JobState.WAITING
+    epoch = pair.first.details("m").job.epoch
+    pair.take()
+    assert pair.first.details("m").job.epoch == epoch
+    assert pair.run().job.state is JobState.SUCCEEDED
+
+
+def test_past_the_switch_its_preparations_are_not_looked_at_again(pair: Pair) -> None:
+    """The guest runs; that a bridge was renamed since is no matter of this job."""
+    pair.submit()
+    for _ in range(3):
+        pair.take()
+    pair.second.fake.fail("domains.find", transient(), times=5)
+    pair.take()
+    pair.second.fake.interfaces.bridges.clear()
+    pair.second.fake.volumes.servers["storage:10809"] = False
+    assert pair.run().job.state is JobState.SUCCEEDED
 
 
 def test_a_migration_in_flight_shows_its_progress(held: Pair) -> None:
@@ -399,11 +535,35 @@ def test_a_destroy_in_the_middle_leaves_nothing_on_either_host(pair: Pair, momen
     assert pair.first.known.devices == ()
 
 
+def test_a_destroy_that_took_over_a_begun_job_goes_only_forward(pair: Pair) -> None:
+    """What that one left is nobody else's to clear: a cancel is refused."""
+    pair.submit()
+    pair.take()
+    pair.take()
+    pair.first.submit("d", "destroy")
+    pair.first.fake.fail("domains.find", transient("libvirtd is being restarted"), times=5)
+    pair.take("d")
+    assert pair.first.details("d").job.state is JobState.WAITING
+    assert not request_cancel(pair.database, "d", actor="ops", reason="", outbox=False).taken
+    assert pair.run("d").job.state is JobState.SUCCEEDED
+    assert (pair.half("h1"), pair.half("h2")) == ((None, ()), (None, ()))
+
+
+def test_a_destroy_has_no_part_on_a_host_where_nothing_was_made(pair: Pair) -> None:
+    """A destination that does not exist, or is gone for good, does not hold it up."""
+    pair.first.submit("m", "migrate", {"destination": "h22"})
+    pair.first.fake.fail("domains.find", transient("libvirtd is being restarted"), times=5)
+    pair.take()
+    pair.first.submit("d", "destroy")
+    pair.take("d")
+    assert pair.first.details("d").job.state is JobState.SUCCEEDED
+
+
 def test_an_attach_in_the_middle_acts_where_the_guest_is_then(pair: Pair) -> None:
     """It was sent to the host that the guest has left."""
     pair.submit()
     pair.take()
-    volume = {"id": "v2", "kind": "nbd", "host": "storage"}
+    volume = {"id": "v2", "kind": "nbd", "host": "storage", "export": "another"}
     pair.first.submit("a", "attach_volume", {"volume": volume})
     pair.take("a")
     assert pair.first.details("a").job.state is JobState.QUEUED

@@ -39,6 +39,8 @@ ROUND_S = 2.0
 LETTER_WAITS_MAX_S = 300.0
 #: A claim is news that can wait until the claimed job's own first calls are on their way, in seconds.
 CLAIM_TOLD_AFTER_S = 0.02
+#: While so many errands wait, the broker is slow or away, and progress is old before it is told.
+PROGRESS_WAITS_BEHIND = 50
 #: Rings of others are left to whoever committed them for this long.
 OTHERS_RINGS_AGE = timedelta(seconds=5)
 #: Namespace of the ids that callbacks get where their sender gave them none: fixed, so that they are the same again.
@@ -107,8 +109,9 @@ class Postman(threading.Thread):
         self._errands.put(_Claim(job, rung=rung, due=time.monotonic() + CLAIM_TOLD_AFTER_S))
 
     def progressed(self, job: JobRecord, progress: Progress) -> None:
-        """Celery's watchers are told in an event of its own, ``task-progress``."""
-        self._errands.put(_Progress(job, progress))
+        """Celery's watchers are told in an event of its own, ``task-progress``; not while much else is to be told."""
+        if self._errands.qsize() < PROGRESS_WAITS_BEHIND:
+            self._errands.put(_Progress(job, progress))
 
     def left_in_outbox(self, job_id: str) -> None:
         """Look for the job's letters now."""

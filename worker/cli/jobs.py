@@ -50,6 +50,7 @@ def list_jobs(host: str | None, instance: str | None, states: tuple[str, ...], l
 def show_job(job_id: str, as_json: bool) -> int:
     """Show a job: what it is doing, and why."""
     from models import reading
+    from models.states import JobState
     from worker.cli import tables
     from worker.cli.documents import job_details_document
 
@@ -62,7 +63,9 @@ def show_job(job_id: str, as_json: bool) -> int:
     else:
         open_on = "" if details.job.ended_at is not None else details.job.host
         host = next((found for found in reading.list_hosts(database) if found.name == open_on), None)
-        console().print(tables.job(details, host))
+        queued = details.job.state is JobState.QUEUED
+        first = reading.job_in_the_way(database, details.job) if queued else None
+        console().print(tables.job(details, host, first))
     return OK
 
 

@@ -65,8 +65,8 @@ def jobs(found: Iterable[JobRecord]) -> RenderableType:
     return table
 
 
-def job(details: JobDetails, host: HostRecord | None = None) -> RenderableType:
-    """A job with its steps and its history; of one that is open, also whether its host's worker answers."""
+def job(details: JobDetails, host: HostRecord | None = None, in_the_way: JobRecord | None = None) -> RenderableType:
+    """A job with its steps and its history; of an open one also whether its worker answers, and what comes first."""
     record = details.job
     head = Table.grid(padding=(0, 2))
     facts: list[tuple[str, str | Text]] = [
@@ -85,6 +85,10 @@ def job(details: JobDetails, host: HostRecord | None = None) -> RenderableType:
     doing = job_sentence(record)
     if doing:
         facts.append(("now", doing))
+    if in_the_way is not None:
+        only_forward = ", past its point of no return" if in_the_way.past_return else ""
+        state = f"{in_the_way.operation}, {in_the_way.state} on {in_the_way.host}{only_forward}"
+        facts.append(("waits for", f"job {in_the_way.id} of the same instance ({state})"))
     silence = "" if host is None else silence_sentence(host)
     if silence:
         facts.append(("but", Text(silence, style="red")))
