@@ -112,7 +112,7 @@ class DomainMigrated:
             if other is not None:
                 return other
             if here.domain.state is DomainState.RUNNING:
-                return Absent()
+                return self._may_try(work, host)
         there = host.migrations.there(work.instance, other_host(work))
         match who_has(here, there):
             case Holder.DESTINATION:
@@ -150,6 +150,12 @@ class DomainMigrated:
             if each.kind is DeviceKind.DISK and (path := each.details.get("path")) in paths
         ]
         return (InstanceMoved(other_host(work).name), *moved)
+
+    def _may_try(self, work: Work[MigrateRequest], host: Host) -> Sight:
+        """A guest that runs here can be moved, once the destination has given up what came of an earlier attempt."""
+        if work.intended and host.migrations.there(work.instance, other_host(work)).under_way:
+            return InProgress(f"host {other_host(work).name} still has what came of the last attempt")
+        return Absent()
 
     def _has_arrived(self, work: Work[MigrateRequest], host: Host) -> bool:
         """Whether the destination has it; HostError(TRANSIENT) when that cannot be told."""

@@ -50,5 +50,11 @@ def facts_from(capabilities: str, libvirt_version: int, qemu_version: int) -> Ho
     return HostFacts(UUID(host_uuid), _parts(libvirt_version), _parts(qemu_version), architecture, frozenset(types))
 
 
+def host_uuid_in(capabilities: str) -> UUID | None:
+    """The host UUID in a capabilities document; None where it names none."""
+    found = etree.fromstring(capabilities.encode()).findtext("host/uuid")
+    return None if found is None else UUID(found)
+
+
 def _parts(version: int) -> tuple[int, int, int]:
     return version // 1_000_000, version // 1_000 % 1_000, version % 1_000

@@ -8,6 +8,9 @@ from models.states import ErrorClass
 from tasks.host import Half, HostError
 from worker.host.migration_calls import ThreadedCall
 
+#: Libvirt's word, as sightings give it.
+POST_COPY_FAILED = "postcopy failed"
+
 
 class OwnEnding:
     """The call is this process's: it tells all."""
@@ -34,13 +37,19 @@ class AdoptedEnding:
         self._never = threading.Event()
 
     def reached(self, within_s: float) -> bool:
-        """Whether libvirt has no migration of it any more, after that time."""
+        """Whether libvirt has no migration of it any more, after that time, or none that gets on."""
         self._never.wait(within_s)
         self._half = self._look(self._instance)
-        return not self._half.under_way
+        return not self._half.under_way or _has_broken(self._half)
 
     def conclude(self) -> None:
         """Nobody is left to say why it failed."""
-        if self._half.runs:
-            message = f"the migration of {self._instance} ended, and the guest is still here"
+        domain = self._half.domain
+        if domain is not None and domain.active:
+            message = f"the migration of {self._instance} ended, and the guest is still here ({domain.reason})"
             raise HostError(ErrorClass.TRANSIENT, message)
+
+
+def _has_broken(half: Half) -> bool:
+    """A post-copy that came to a halt stays under way until it is taken up again."""
+    return half.domain is not None and half.domain.reason == POST_COPY_FAILED

@@ -68,7 +68,7 @@ class MigrationJob:
                 if error.get_error_code() in _NO_JOB | _INCOMING:
                     return NO_JOB
                 raise
-        return figures_in(stats, post_copy=state == libvirt.VIR_DOMAIN_PAUSED and reason in _POST_COPY)
+        return figures_in(stats, reason if state == libvirt.VIR_DOMAIN_PAUSED else None)
 
     def _ask(self, call: Call, effect: Callable[[libvirt.virDomain], object]) -> None:
         def asking() -> None:
@@ -78,8 +78,8 @@ class MigrationJob:
         self._questions.ask((call, self._instance), asking, ANSWER_WITHIN_S)
 
 
-def figures_in(stats: Mapping[str, Any], *, post_copy: bool) -> JobFigures:
-    """The figures of libvirt's statistics, which leave out what they do not know."""
+def figures_in(stats: Mapping[str, Any], paused_for: int | None) -> JobFigures:
+    """The figures of libvirt's statistics, which leave out what they do not know; and why the guest is paused."""
     if stats.get("type", libvirt.VIR_DOMAIN_JOB_NONE) == libvirt.VIR_DOMAIN_JOB_NONE or stats.get("operation") != _OUT:
         return NO_JOB
     return JobFigures(
@@ -89,7 +89,8 @@ def figures_in(stats: Mapping[str, Any], *, post_copy: bool) -> JobFigures:
         total_bytes=stats.get(libvirt.VIR_DOMAIN_JOB_DATA_TOTAL, 0),
         elapsed_s=stats.get(libvirt.VIR_DOMAIN_JOB_TIME_ELAPSED, 0) / 1000,
         iteration=stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_ITERATION, 0),
-        post_copy=post_copy,
+        post_copy=paused_for in _POST_COPY,
+        broken=paused_for == libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED,
     )
 
 

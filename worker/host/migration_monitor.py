@@ -4,6 +4,8 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from enum import StrEnum
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -57,11 +59,19 @@ class Ending(Protocol):
         ...
 
 
+class PostCopy(StrEnum):
+    """Whether the guest may run on the destination before all of its memory is there."""
+
+    IMPOSSIBLE = "impossible"
+    POSSIBLE = "possible"
+    BEGUN = "begun"
+
+
 class Monitor:
-    """One migration under way. ``post_copy`` is whether it can be switched to that."""
+    """One migration under way."""
 
     def __init__(  # noqa: PLR0913 - one migration, each by name
-        self, *, instance: UUID, job: Job, ending: Ending, plan: MigrationPlan, watch: Watch, post_copy: bool
+        self, *, instance: UUID, job: Job, ending: Ending, plan: MigrationPlan, watch: Watch, post_copy: PostCopy
     ) -> None:
         self._instance = instance
         self._job = job
@@ -71,7 +81,7 @@ class Monitor:
         self._post_copy = post_copy
         self._steps = downtime_steps(plan)
         self._permitted: int | None = None
-        self._gauge = Gauge(time.monotonic())
+        self._gauge = Gauge(time.monotonic(), past_return=post_copy is PostCopy.BEGUN)
         self._wanted = False  # that it be forced to complete
         self._forced = False
 
@@ -87,7 +97,7 @@ class Monitor:
             elif (unwanted := self._obey(wish, progress, begun=begun)) is not None:
                 self._stop(unwanted)
                 return
-        self._ending.conclude()
+        self._conclude()
 
     def _obey(self, wish: Wish, progress: MigrationProgress, *, begun: bool) -> HostError | None:
         """Do what is wanted, or due; returned is why the migration must end, if it must."""
@@ -99,7 +109,7 @@ class Monitor:
             return HostError(ErrorClass.PERMANENT, message)
         self._wanted |= late or wish is Wish.FORCE_COMPLETE
         if self._wanted:
-            return self._force() if begun and not self._forced else None
+            return self._force(progress) if begun and not self._forced else None
         self._permit_downtime(progress.elapsed_s)
         return None
 
@@ -108,14 +118,15 @@ class Monitor:
         if self._wanted and begun and not self._forced:
             self._switch()
 
-    def _force(self) -> HostError | None:
+    def _force(self, progress: MigrationProgress) -> HostError | None:
         """Post-copy, where it can be; else the guest stands still until all is over there.
 
         Whoever watches learns first that there will be no way back, and may still refuse.
         """
-        if self._post_copy:
-            if self._tell(self._gauge.pass_return()) is Wish.CANCEL:
+        if self._post_copy is PostCopy.POSSIBLE:
+            if self._tell(replace(progress, post_copy=True)) is Wish.CANCEL:
                 return self._cancelled()
+            self._gauge.pass_return()
             self._switch()
         else:
             self._forced = _did(self._job.suspend)
@@ -138,9 +149,25 @@ class Monitor:
             return self._watch(progress)
         except BaseException:
             with suppress(HostError):
-                if not progress.post_copy:
+                if not self._gauge.past_return:
                     self._aborted()
             raise
+
+    def _conclude(self) -> None:
+        """What the end was; past the point of return an error is final only if nobody is left to take the guest up."""
+        try:
+            self._ending.conclude()
+        except HostError as error:
+            if not self._gauge.past_return:
+                raise
+            record = error.record
+            if record.code == "NO_DOMAIN":
+                message = f"the post-copy of {self._instance} broke, and the other host has no guest of it: it is lost"
+                raise HostError(ErrorClass.PERMANENT, message, code=record.code, domain=record.domain) from error
+            message = f"the post-copy of {self._instance} is not over: {record.message}"
+            raise HostError(
+                ErrorClass.TRANSIENT, message, code=record.code, domain=record.domain, errno=record.errno
+            ) from error
 
     def _stop(self, why: HostError) -> None:
         """End the migration, and say why; a guest that has left all the same has left."""

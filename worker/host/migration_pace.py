@@ -23,6 +23,7 @@ class JobFigures:
     elapsed_s: float = 0.0
     iteration: int = 0
     post_copy: bool = False
+    broken: bool = False  #: the post-copy has come to a halt, and can be taken up again
 
 
 NO_JOB: Final = JobFigures(under_way=False)
@@ -53,11 +54,16 @@ def downtime_at(steps: tuple[DowntimeStep, ...], elapsed_s: float) -> int | None
 class Gauge:
     """Turns one reading after another into progress."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, past_return: bool = False) -> None:
         self._began = now
         self._moved = now
         self._readings: deque[tuple[float, int]] = deque()
-        self._last = MigrationProgress(0, 0, 0, 0.0)
+        self._last = MigrationProgress(0, 0, 0, 0.0, post_copy=past_return)
+
+    @property
+    def past_return(self) -> bool:
+        """Whether there is only forward."""
+        return self._last.post_copy
 
     def read(self, figures: JobFigures | None, now: float) -> MigrationProgress:
         """The progress now. No figures, or ones without a total, say that nothing is known to have come through."""
@@ -71,10 +77,9 @@ class Gauge:
         """The downtime that is permitted from now on."""
         self._last = replace(self._last, downtime_ms=downtime_ms)
 
-    def pass_return(self) -> MigrationProgress:
+    def pass_return(self) -> None:
         """Post-copy is about to begin: from here on there is only forward."""
         self._last = replace(self._last, post_copy=True)
-        return self._last
 
     def _note(self, figures: JobFigures, now: float) -> None:
         if not self._readings or figures.done_bytes != self._last.done_bytes:

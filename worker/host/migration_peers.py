@@ -11,6 +11,7 @@ from models.states import ErrorClass
 from tasks.host import Half, HostError, Peer
 from worker.host.errors import Call, translated
 from worker.host.event_loop import start_event_loop
+from worker.host.facts import host_uuid_in
 from worker.host.migration_calls import Questions
 from worker.host.migration_jobs import half_of
 from worker.host.migration_request import libvirt_uri
@@ -19,6 +20,10 @@ from worker.host.migration_request import libvirt_uri
 LOOK_DEADLINE_S: Final = 8.0
 #: A daemon that says nothing for interval * (count + 1) = 4 s is given up.
 KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 1, 3
+
+
+class AnotherLibvirtdError(HostError):
+    """What answers is not the host that was asked for: another look at it tells no more."""
 
 
 def open_peer(uri: str) -> libvirt.virConnect:
@@ -44,12 +49,15 @@ class Peers:
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
         self._connections: dict[str, libvirt.virConnect] = {}
+        self._proven: dict[str, tuple[int, UUID]] = {}
 
     def half(self, instance: UUID, peer: Peer) -> Half:
         """The peer's half. A peer that has not said how it is reached is HostError(PERMANENT), all else TRANSIENT."""
         uri = libvirt_uri(peer)
         try:
-            return self._questions.ask((uri, instance), lambda: self._look(uri, instance), self._deadline_s)
+            return self._questions.ask((uri, instance), lambda: self._look(uri, instance, peer), self._deadline_s)
+        except AnotherLibvirtdError:
+            raise
         except HostError as error:
             self._drop(uri)
             record = error.record
@@ -66,12 +74,29 @@ class Peers:
         with self._lock:
             self._connections.clear()
 
-    def _look(self, uri: str, instance: UUID) -> Half:
+    def _look(self, uri: str, instance: UUID, peer: Peer) -> Half:
         connection = self._connected(uri)
+        self._refuse_another(connection, uri, peer)
         try:
             return half_of(connection, instance)
         except libvirt.libvirtError as error:
             raise translated(error, Call.LOOK) from error
+
+    def _refuse_another(self, connection: libvirt.virConnect, uri: str, peer: Peer) -> None:
+        """Once per connection: a name that leads to this very host would make a guest its own destination."""
+        if peer.libvirt_host is None or self._proven.get(uri) == (id(connection), peer.libvirt_host):
+            return
+        try:
+            answering = host_uuid_in(connection.getCapabilities())
+        except libvirt.libvirtError as error:
+            raise translated(error, Call.LOOK) from error
+        if answering != peer.libvirt_host:
+            message = (
+                f"at {uri} another libvirtd answers (host UUID {answering}) than that of host {peer.name} "
+                f"({peer.libvirt_host}): HOSTLER_PEER_LIBVIRT_URI there is wrong"
+            )
+            raise AnotherLibvirtdError(ErrorClass.PERMANENT, message)
+        self._proven[uri] = (id(connection), peer.libvirt_host)
 
     def _connected(self, uri: str) -> libvirt.virConnect:
         with self._lock:

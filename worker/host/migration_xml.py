@@ -1,6 +1,7 @@
 """What a guest's XML says of its way to another host, and the XML that it has there. Pure: nothing here asks a host."""
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from posixpath import normpath
 from typing import Final
 from uuid import UUID
@@ -97,7 +98,10 @@ def _replace(element: etree._Element, paths: Paths) -> None:
 def _file_disk(disk: etree._Element, folder: str) -> FileDisk | None:
     """The disk, if it must be copied; None when there is nothing to copy."""
     target, kind, source = _attribute(disk, "target", "dev"), disk.get("type"), disk.find("source")
-    if kind == "network" or source is None or not source.attrib:
+    if source is None or not source.attrib:
+        return None
+    if kind == "network":
+        _refuse_server_of_this_host(target, source)
         return None
     path = source.get("file", "")
     where = path or next(iter(source.attrib.values()))
@@ -106,6 +110,22 @@ def _file_disk(disk: etree._Element, folder: str) -> FileDisk | None:
     if disk.find("readonly") is not None or disk.find("shareable") is not None:
         raise _stays(f"its disk {target}, {where}, is read-only or shared, and libvirt copies no such disk")
     return FileDisk(target, path, _attribute(disk, "driver", "type") or "raw")
+
+
+def _refuse_server_of_this_host(target: str, source: etree._Element) -> None:
+    """A server that is named by this host alone is another one, or none, where the guest arrives."""
+    for server in source.iterfind("host"):
+        if server.get("transport") == "unix":
+            raise _stays(f"its disk {target} is served on the socket {server.get('socket')}, which no other host sees")
+        if _is_loopback(server.get("name", "")):
+            raise _stays(f"its disk {target} is served by {server.get('name')}, which is this very host")
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return name == "localhost" or name.startswith("localhost.")
 
 
 def _stays(why: str) -> HostError:

@@ -20,9 +20,9 @@ from worker.host.migration_calls import OwnCalls, Questions, ThreadedCall
 from worker.host.migration_endings import AdoptedEnding, OwnEnding
 from worker.host.migration_fitness import refuse_namesake, refuse_other_cpu, refuse_too_large
 from worker.host.migration_jobs import MigrationJob, half_of
-from worker.host.migration_monitor import Ending, Monitor
+from worker.host.migration_monitor import Ending, Monitor, PostCopy
 from worker.host.migration_peers import Peers
-from worker.host.migration_request import flags_for, libvirt_uri, parameters_for
+from worker.host.migration_request import TAKE_UP, flags_for, libvirt_uri, parameters_for
 from worker.host.migration_xml import disks_to_copy, host_cpu, relocated, traveller
 from worker.host.sightings import sighting_of
 
@@ -114,13 +114,18 @@ class LibvirtMigrations:
     def perform(self, instance: UUID, plan: MigrationPlan, watch: Watch) -> None:
         """One call in a thread of its own, watched here; or one that an earlier caller, or process, began."""
         job = self._job(instance)
-        call, post_copy = self._calls.under_way(instance), plan.post_copy
-        if call is None and job.figures().under_way:
+        post_copy = PostCopy.POSSIBLE if plan.post_copy else PostCopy.IMPOSSIBLE
+        call, now = self._calls.under_way(instance), job.figures()
+        ending: Ending
+        if call is not None:
+            ending = OwnEnding(call)
+        elif now.under_way and not now.broken:
             _log.info("a migration under way is adopted: instance=%s", instance)
-            ending: Ending = AdoptedEnding(instance, self.here)
+            ending = AdoptedEnding(instance, self.here)
         else:
-            if call is None:
-                call, post_copy = self._begin(instance, plan)
+            if now.broken:
+                self._refuse_lost(instance, plan.peer)
+            call, post_copy = self._begin(instance, plan, take_up=now.broken)
             ending = OwnEnding(call)
         Monitor(instance=instance, job=job, ending=ending, plan=plan, watch=watch, post_copy=post_copy).run()
 
@@ -183,8 +188,8 @@ class LibvirtMigrations:
     def _job(self, instance: UUID) -> MigrationJob:
         return MigrationJob(self._connections, self._questions, instance)
 
-    def _begin(self, instance: UUID, plan: MigrationPlan) -> tuple[ThreadedCall[None], bool]:
-        """The call, begun, and whether it can be switched to post-copy."""
+    def _begin(self, instance: UUID, plan: MigrationPlan, *, take_up: bool) -> tuple[ThreadedCall[None], PostCopy]:
+        """The call, begun: of a new migration, or to take a broken post-copy up again."""
         uri = libvirt_uri(plan.peer)
         with self._connections.calling(ConnectionClass.LOOK, Call.LOOK) as connection:
             paused = _living(connection, instance) is DomainState.PAUSED
@@ -192,14 +197,23 @@ class LibvirtMigrations:
             documents = [
                 relocated(domain.XMLDesc(kind), plan.paths, plan.copied_disks) for kind in (_RUNNING_XML, _DEFINITION)
             ]
-        flags, parameters = flags_for(plan, paused=paused), parameters_for(plan, *documents)
+        flags = flags_for(plan, paused=paused) | (TAKE_UP if take_up else 0)
+        parameters = parameters_for(plan, *documents)
 
         def migrate() -> None:
             with self._connections.calling_alone(Call.MIGRATE) as connection:
                 connection.lookupByUUID(instance.bytes).migrateToURI3(uri, parameters, flags)
 
         _log.info("migrating: instance=%s to=%s flags=%#x", instance, plan.peer.name, flags)
-        return self._calls.begin(instance, migrate), bool(flags & libvirt.VIR_MIGRATE_POSTCOPY)
+        possible = PostCopy.POSSIBLE if flags & libvirt.VIR_MIGRATE_POSTCOPY else PostCopy.IMPOSSIBLE
+        return self._calls.begin(instance, migrate), PostCopy.BEGUN if take_up else possible
+
+    def _refuse_lost(self, instance: UUID, peer: Peer) -> None:
+        """A post-copy can be taken up only while both ends of it live."""
+        there = self.there(instance, peer)
+        if there.domain is None or not there.domain.active:
+            message = f"the post-copy of {instance} broke, and host {peer.name} has no guest of it to go on with"
+            raise HostError(ErrorClass.PERMANENT, message)
 
     def _leaves(self, instance: UUID, job: MigrationJob) -> bool:
         """Whether it is on its way out of here, as far as that is ours to know."""

@@ -73,8 +73,8 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     gauge.read(figures(0, 1000), 0.0)
     gauge.read(figures(500, 500), 5.0)
     for second in range(6, 60):
-        progress = gauge.read(figures(500 + second, 100), float(second))
-    assert progress.eta_s == pytest.approx(100.0)
+        gauge.read(figures(500 + second, 100), float(second))
+    assert gauge.read(figures(560, 100), 60.0).eta_s == pytest.approx(100.0)
 
 
 def test_nothing_is_said_of_the_time_left_while_nothing_comes_through() -> None:
@@ -112,7 +112,9 @@ def test_there_is_no_way_back_once_it_was_passed() -> None:
     """Whoever adopts a migration in post-copy learns that from libvirt."""
     gauge = Gauge(0.0)
     gauge.permit(95)
-    assert gauge.pass_return().post_copy
+    before = gauge.past_return
+    gauge.pass_return()
+    assert (before, gauge.past_return) == (False, True)
     progress = gauge.read(figures(5, 95), 1.0)
     assert (progress.post_copy, progress.downtime_ms) == (True, 95)
     adopted = JobFigures(under_way=True, done_bytes=1, total_bytes=2, post_copy=True)

@@ -65,6 +65,6 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 def test_a_host_that_has_not_said_how_it_is_reached_is_refused() -> None:
     """With the name of the setting."""
     assert libvirt_uri(PLAN.peer) == "qemu+tcp://h2/system"
-    with pytest.raises(HostError, match="h3.*HOSTLER_PEER_LIBVIRT_URI") as caught:
+    with pytest.raises(HostError, match=r"h3 .*HOSTLER_PEER_LIBVIRT_URI") as caught:
         libvirt_uri(Peer("h3"))
     assert caught.value.error_class is ErrorClass.PERMANENT

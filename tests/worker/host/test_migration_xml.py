@@ -22,7 +22,7 @@ ROOT = f"""
 """
 NBD = """
 <disk type='network' device='disk'><driver name='qemu' type='raw'/>
-  <source protocol='nbd' name='volume'><host name='storage' port='10809'/></source><target dev='vdb' bus='virtio'/></disk>
+  <source protocol='nbd' name='volume'><host name='storage' port='10809'/></source><target dev='vdb'/></disk>
 """
 EMPTY_CDROM = "<disk type='file' device='cdrom'><target dev='sda' bus='sata'/><readonly/></disk>"
 DOMAIN = """
@@ -68,6 +68,9 @@ def test_the_instances_own_files_are_copied_and_nothing_else() -> None:
         (f"<disk type='file'><source file='{HERE}-b/x'/><target dev='vdb'/></disk>", "-b/x"),
         (f"<disk type='file'><source file='{HERE}/x'/><target dev='vdb'/><readonly/></disk>", "read-only"),
         (f"<disk type='file'><source file='{HERE}/x'/><target dev='vdb'/><shareable/></disk>", "shared"),
+        (NBD.replace("name='storage'", "name='127.0.0.1'"), "127.0.0.1"),
+        (NBD.replace("name='storage'", "name='localhost'"), "localhost"),
+        (NBD.replace("name='storage' port='10809'", "transport='unix' socket='/run/nbd'"), "/run/nbd"),
         ("<disk type='vhostuser'><source type='unix' path='/run/v1'/><target dev='vdb'/></disk>", "vdb"),
     ],
 )
