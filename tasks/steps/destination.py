@@ -9,13 +9,20 @@ from tasks.requests.migrate import MigrateRequest
 from tasks.steps.devices import interfaces_of, volumes_of
 from tasks.steps.domain import EARLIER_WORK_DEADLINE_S
 from tasks.steps.identity import stranger
-from tasks.steps.migration import departure_of, let_go, nothing_is_held
+from tasks.steps.migration import departure_of, let_go, nothing_is_held, other_host
 
 
 def _refuse_if_it_lives_here(work: Work[MigrateRequest], host: Host) -> None:
-    """An undo removes what is on its way here, never an instance that has arrived: that alone has a definition."""
+    """An undo removes what is on its way here, never an instance that has arrived: that alone has a definition.
+
+    One that waits here while its guest runs on the source is a copy that never ran: that it had come was never heard.
+    """
     domain = host.domains.find(work.instance)
     if domain is not None and domain.persistent:
+        if domain.state is DomainState.PAUSED and not departure_of(work).paused:
+            source = host.migrations.there(work.instance, other_host(work)).domain
+            if source is not None and source.state is DomainState.RUNNING:
+                return
         raise HostError(ErrorClass.PERMANENT, f"instance {work.instance} has arrived here: nothing of it is removed")
 
 

@@ -69,6 +69,18 @@ class Peers:
                 errno=record.errno,
             ) from error
 
+    def resume(self, instance: UUID, peer: Peer) -> None:
+        """Let a guest that has come to the peer, and waits there, run."""
+        uri = libvirt_uri(peer)
+
+        def resuming() -> None:
+            try:
+                self._connected(uri).lookupByUUID(instance.bytes).resume()
+            except libvirt.libvirtError as error:
+                raise translated(error, Call.RESUME) from error
+
+        self._questions.ask((uri, Call.RESUME, instance), resuming, self._deadline_s)
+
     def close(self) -> None:
         """Let go of every connection."""
         with self._lock:

@@ -25,12 +25,15 @@ _ADDRESS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*|[0-9A-Fa-f:.]*:[0-9A-Fa
 
 def flags_for(plan: MigrationPlan, *, paused: bool) -> int:
     """The plan in libvirt's flags; ``paused`` is whether the guest stands still already, which rules post-copy out."""
-    flags = _ALWAYS
+    flags: int = _ALWAYS
     if plan.copied_disks:
         flags |= libvirt.VIR_MIGRATE_NON_SHARED_DISK
     if plan.post_copy and not paused:
         flags |= libvirt.VIR_MIGRATE_POSTCOPY
-    elif plan.auto_converge:
+        return flags
+    # Else libvirt would start it there and, if the answer to that is lost, let it run on here as well (measured).
+    flags |= libvirt.VIR_MIGRATE_PAUSED
+    if plan.auto_converge:
         flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
     return flags
 

@@ -203,10 +203,19 @@ class LibvirtMigrations:
         def migrate() -> None:
             with self._connections.calling_alone(Call.MIGRATE) as connection:
                 connection.lookupByUUID(instance.bytes).migrateToURI3(uri, parameters, flags)
+            if flags & libvirt.VIR_MIGRATE_PAUSED and not paused:
+                self._let_run_there(instance, plan.peer)
 
         _log.info("migrating: instance=%s to=%s flags=%#x", instance, plan.peer.name, flags)
         possible = PostCopy.POSSIBLE if flags & libvirt.VIR_MIGRATE_POSTCOPY else PostCopy.IMPOSSIBLE
         return self._calls.begin(instance, migrate), PostCopy.BEGUN if take_up else possible
+
+    def _let_run_there(self, instance: UUID, peer: Peer) -> None:
+        """Libvirt has said that no copy lives here any more. If this fails, whoever persists it there lets it run."""
+        try:
+            self._peers.resume(instance, peer)
+        except HostError as error:
+            _log.warning("the guest waits on its new host: instance=%s host=%s %s", instance, peer.name, error)
 
     def _refuse_lost(self, instance: UUID, peer: Peer) -> None:
         """A post-copy can be taken up only while both ends of it live."""

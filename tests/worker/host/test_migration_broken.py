@@ -205,7 +205,7 @@ def test_a_post_copy_that_came_to_a_halt_is_taken_up_again(scene: Scene) -> None
             performed.result(MOVED_WITHIN_S)
     assert caught.value.error_class is ErrorClass.TRANSIENT
     assert [half.under_way for half in scene.halves()] == [True, True]
-    assert scene.reasons() == ["postcopy failed"] * 2
+    assert scene.reasons()[0] == "postcopy failed"
     eventually(lambda: _moved(scene, plan), "it is taken up again, and ends", MOVED_WITHIN_S)
     assert scene.lives_there()
     eventually(scene.beats_there, "the heart goes on beating over there", SOON_S)
@@ -250,7 +250,6 @@ def _narrow(pair: HostPair) -> Iterator[None]:
 
 
 def _reset_connections(pair: HostPair) -> None:
-    """Have both hosts end every TCP connection between them, as a router does that has lost its state."""
-    for one, other in ((pair.second, pair.first), (pair.first, pair.second)):
-        kill = [program("ss"), "--tcp", "--kill", "dst", pair.network.address(other.name)]
-        subprocess.run(inside(pair.network.namespace(one.name), kill), check=True, capture_output=True, timeout=10)
+    """Have the first host end every TCP connection to the second, as one that has lost its state does."""
+    kill = [program("ss"), "--tcp", "--kill", "dst", pair.network.address(pair.second.name)]
+    subprocess.run(inside(pair.network.namespace(pair.first.name), kill), check=True, capture_output=True, timeout=10)

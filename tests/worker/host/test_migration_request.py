@@ -10,6 +10,7 @@ from tasks.host import HostError, MigrationPlan, Peer
 from worker.host.migration_request import data_uri, flags_for, libvirt_uri, parameters_for
 
 PLAN = MigrationPlan(Peer("h2", "qemu+tcp://h2/system", "192.0.2.2"))
+WAITS_THERE = libvirt.VIR_MIGRATE_PAUSED
 ALWAYS = (
     libvirt.VIR_MIGRATE_LIVE
     | libvirt.VIR_MIGRATE_PEER2PEER
@@ -21,17 +22,20 @@ ALWAYS = (
 @pytest.mark.parametrize(
     ("plan", "paused", "more"),
     [
-        (PLAN, False, 0),
-        (replace(PLAN, copied_disks=("vda",)), False, libvirt.VIR_MIGRATE_NON_SHARED_DISK),
+        (PLAN, False, WAITS_THERE),
+        (replace(PLAN, copied_disks=("vda",)), False, WAITS_THERE | libvirt.VIR_MIGRATE_NON_SHARED_DISK),
         (replace(PLAN, post_copy=True), False, libvirt.VIR_MIGRATE_POSTCOPY),
-        (replace(PLAN, auto_converge=True), False, libvirt.VIR_MIGRATE_AUTO_CONVERGE),
+        (replace(PLAN, auto_converge=True), False, WAITS_THERE | libvirt.VIR_MIGRATE_AUTO_CONVERGE),
         (replace(PLAN, post_copy=True, auto_converge=True), False, libvirt.VIR_MIGRATE_POSTCOPY),
-        (replace(PLAN, post_copy=True), True, 0),
-        (replace(PLAN, post_copy=True, auto_converge=True), True, libvirt.VIR_MIGRATE_AUTO_CONVERGE),
+        (replace(PLAN, post_copy=True), True, WAITS_THERE),
+        (replace(PLAN, post_copy=True, auto_converge=True), True, WAITS_THERE | libvirt.VIR_MIGRATE_AUTO_CONVERGE),
     ],
 )
 def test_the_flags_say_what_the_plan_says(plan: MigrationPlan, more: int, *, paused: bool) -> None:
-    """Post-copy wins over auto-converge, and a guest that stands still needs none; never is libvirt overruled."""
+    """Post-copy wins over auto-converge, and a guest that stands still needs none; never is libvirt overruled.
+
+    Without post-copy the guest waits over there until no copy of it lives here.
+    """
     assert flags_for(plan, paused=paused) == ALWAYS | more
     assert not flags_for(plan, paused=paused) & libvirt.VIR_MIGRATE_UNSAFE
 
