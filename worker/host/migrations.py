@@ -197,7 +197,8 @@ class LibvirtMigrations:
             documents = [
                 relocated(domain.XMLDesc(kind), plan.paths, plan.copied_disks) for kind in (_RUNNING_XML, _DEFINITION)
             ]
-        flags = flags_for(plan, paused=paused) | (TAKE_UP if take_up else 0)
+        # a broken post-copy left it paused: nobody's wish, and it runs over there already
+        flags = flags_for(plan, paused=paused and not take_up) | (TAKE_UP if take_up else 0)
         parameters = parameters_for(plan, *documents)
 
         def migrate() -> None:
