@@ -18,6 +18,9 @@ demo: rights setup ## The main job on a real guest: spawned, sent again, destroy
 test: rights setup ## Run all tests, on real libvirtd, QEMU, Redis and PostgreSQL
 	@.venv/bin/pytest $(PYTEST_ARGUMENTS)
 
+crash: rights setup ## Every crash row: whatever dies, at each step (CRASH_ARGUMENTS="--budget 10": minutes)
+	@.venv/bin/pytest tests/crash --crash=all $(CRASH_ARGUMENTS)
+
 bench: rights setup ## Measure, and compare with bare libvirt
 	@$(PYTHON_OF_VENV) -m tests.bench
 
@@ -40,4 +43,4 @@ clean: ## Remove what setup and the tests made in and around the checkout; packa
 	rm -rf .venv .lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup rights demo test bench environment check lock clean
+.PHONY: help setup rights demo test crash bench environment check lock clean

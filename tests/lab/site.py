@@ -54,10 +54,8 @@ class Site:
         broker_url: str | None = None,
         settings: dict[str, str] | None = None,
         worker_command: Sequence[str] = ("-m", "worker.cli", "worker"),
-        kills: str = "",
     ) -> None:
         self.host = host
-        self._kills = kills  # for a mortal worker, see tests.crash
         self._libvirt = libvirt
         self._network_namespace = network_namespace
         self._given = {"DATABASE_URL": database_url, "BROKER_URL": broker_url, **(settings or {})}
@@ -104,7 +102,7 @@ class Site:
             **self._given,
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HOSTLER_", "CELERY_"))}
-        mortal = {"LAB_KILLS": self._kills, "LAB_MARKS": str(self.folder)}
+        mortal = {"LAB_MARKS": str(self.folder)}  # for a mortal worker, see tests.crash
         return kept | mortal | {f"HOSTLER_{name}": value for name, value in told.items() if value is not None}
 
     @property

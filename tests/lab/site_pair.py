@@ -92,7 +92,6 @@ def site_pair(
     broker_url: str | None,
     settings: dict[str, str] | None = None,
     worker_command: Sequence[str] = ("-m", "worker.cli", "worker"),
-    kills: tuple[str, str] = ("", ""),
     **options: Any,
 ) -> Iterator[SitePair]:
     """The sites of a pair, workers not started. The addresses are of UNIX sockets: see `Site`."""
@@ -111,11 +110,10 @@ def site_pair(
                         **(settings or {}),
                     },
                     worker_command=worker_command,
-                    kills=kill,
                     **options,
                 )
             )
-            for name, host, kill in zip(("h1", "h2"), (hosts.first, hosts.second), kills, strict=True)
+            for name, host in (("h1", hosts.first), ("h2", hosts.second))
         ]
         try:
             yield SitePair(hosts, *sites)
