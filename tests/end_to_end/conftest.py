@@ -6,9 +6,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
+import migrations
+from tests.lab.host_pair import HostPair
 from tests.lab.hosts import LibvirtHost
 from tests.lab.orchestrator import Orchestrator
+from tests.lab.postgres import PostgresServer
+from tests.lab.redis import RedisServer
 from tests.lab.site import Site
+from tests.lab.site_pair import SitePair, site_pair
 
 
 @pytest.fixture
@@ -45,3 +50,23 @@ def embedded_site() -> Iterator[Site]:
     """A host as it is by default: SQLite, no broker, libvirt's driver inside the worker."""
     with Site() as served:
         yield served
+
+
+@pytest.fixture
+def sites(host_pair: HostPair, postgres_server: PostgresServer, redis_server: RedisServer) -> Iterator[SitePair]:
+    """Two hosts with one PostgreSQL and one Redis, their workers ready."""
+    redis_server.flush()
+    journal = postgres_server.create_database(socket=True)
+    with site_pair(host_pair, database_url=journal, broker_url=redis_server.socket_url) as pair:
+        migrations.upgrade(pair.first.database)
+        pair.start_workers()
+        yield pair
+    postgres_server.drop_database(journal)
+
+
+@pytest.fixture
+def outsider(redis_server: RedisServer) -> Iterator[Orchestrator]:
+    """A plain Celery client of both sites, which reaches their Redis from outside of their network."""
+    client = Orchestrator(redis_server.url)
+    yield client
+    client.close()

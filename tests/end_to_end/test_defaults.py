@@ -6,7 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.lab.guest_image import base_image, boots_seen, guest_image
+from tests.lab.guest_console import boots_seen
+from tests.lab.guest_image import base_image, guest_image
 from tests.lab.site import Site
 from tests.lab.waiting import eventually
 

@@ -138,8 +138,9 @@ ERROR_TABLE: tuple[Row, ...] = (
         calls=frozenset({Call.DEFINE})),
     Row("another guest has the tap", CONFLICT, frozenset({libvirt.VIR_ERR_OPERATION_INVALID}),
         frozenset({libvirt.VIR_FROM_NONE}), calls=_ATTACHING),
-    Row("a domain of that UUID is active on the other host; or the guest has ended here", CONFLICT,
-        frozenset({libvirt.VIR_ERR_OPERATION_INVALID}), frozenset({libvirt.VIR_FROM_DOMAIN}), calls=_MIGRATING),
+    Row("the UUID or the name is another domain's on the other host; or the guest has ended here", CONFLICT,
+        frozenset({libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_FAILED}),
+        frozenset({libvirt.VIR_FROM_DOMAIN}), calls=_MIGRATING),
     Row("the domain exists", CONFLICT, frozenset({libvirt.VIR_ERR_DOM_EXIST})),
     # By text: QEMU reports a lock that another process holds on an image as INTERNAL_ERROR without an errno.
     Row("another process has the image open for writing", CONFLICT, _INTERNAL, calls=_CREATING,

@@ -21,6 +21,8 @@ TICK_S: Final = 0.5
 ABORT_AGAIN_S: Final = 1.0
 #: Libvirt ends the destination's QEMU before it returns, which takes it up to 12 s.
 ABORTED_WITHIN_S: Final = 20.0
+#: Past the point of return, so long a silence is no pause.
+SILENT_S: Final = 60.0
 
 
 class Job(Protocol):
@@ -91,15 +93,14 @@ class Monitor:
             figures = self._figures()
             progress = self._gauge.read(figures, time.monotonic())
             wish = self._tell(progress)
-            begun = figures is not None and figures.under_way
             if progress.post_copy:
-                self._go_forward(begun=begun)
-            elif (unwanted := self._obey(wish, progress, begun=begun)) is not None:
+                self._go_forward(progress, figures)
+            elif (unwanted := self._obey(wish, progress, figures)) is not None:
                 self._stop(unwanted)
                 return
         self._conclude()
 
-    def _obey(self, wish: Wish, progress: MigrationProgress, *, begun: bool) -> HostError | None:
+    def _obey(self, wish: Wish, progress: MigrationProgress, figures: JobFigures | None) -> HostError | None:
         """Do what is wanted, or due; returned is why the migration must end, if it must."""
         if wish is Wish.CANCEL:
             return self._cancelled()
@@ -109,14 +110,26 @@ class Monitor:
             return HostError(ErrorClass.PERMANENT, message)
         self._wanted |= late or wish is Wish.FORCE_COMPLETE
         if self._wanted:
-            return self._force(progress) if begun and not self._forced else None
+            return self._force(progress) if self._can_force(figures) else None
         self._permit_downtime(progress.elapsed_s)
         return None
 
-    def _go_forward(self, *, begun: bool) -> None:
-        """There is no way back: what was to force the end is tried until it does."""
-        if self._wanted and begun and not self._forced:
+    def _go_forward(self, progress: MigrationProgress, figures: JobFigures | None) -> None:
+        """There is no way back: what was to force the end is tried until it does, and nothing is aborted.
+
+        A call that libvirt never lets return, as when both ends of a post-copy lose each other, is left to itself.
+        """
+        if progress.silent_s >= SILENT_S:
+            message = f"the post-copy of {self._instance} has been silent for {progress.silent_s:.0f} s"
+            raise HostError(ErrorClass.TRANSIENT, message)
+        if self._wanted and self._can_force(figures):
             self._switch()
+
+    def _can_force(self, figures: JobFigures | None) -> bool:
+        """Whether QEMU sends, and memory where post-copy is to follow: before, libvirt refuses or mistakes it."""
+        if self._forced or figures is None or not figures.under_way:
+            return False
+        return figures.iteration > 0 if self._post_copy is PostCopy.POSSIBLE else figures.done_bytes > 0
 
     def _force(self, progress: MigrationProgress) -> HostError | None:
         """Post-copy, where it can be; else the guest stands still until all is over there.

@@ -1,9 +1,11 @@
-"""Migrations of real guests that break: a daemon dies, the link is lost, a post-copy comes to a halt."""
+"""Migrations of real guests that break: a daemon dies, the link is lost, a post-copy comes to a halt or is lost."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -96,13 +98,11 @@ class Scene:
         """Libvirt's words for the states of both."""
         return [half.domain.reason for half in self.halves() if half.domain is not None]
 
-    def beats_there(self) -> bool:
-        """Whether its heart beats over there."""
-        log = Path(self.there.migrations.console_log(self.instance))
-        return bool(heartbeats(log.read_text(errors="replace")))
-
     def _clear(self) -> None:
         for host in (self.pair.first, self.pair.second):
+            for pid in host.qemu_pids():  # libvirt may be unable to end a guest that is between two hosts
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             if not host.libvirtd.alive:
                 host.start()
             connection = libvirt.open(host.uri)
@@ -193,8 +193,8 @@ def test_a_lost_link_between_the_daemons_ends_the_migration(scene: Scene) -> Non
     eventually(scene.lives_here, "the guest lives here alone", SOON_S)
 
 
-def test_a_post_copy_that_came_to_a_halt_is_taken_up_again(scene: Scene) -> None:
-    """Its guest lives over there meanwhile, and loses nothing."""
+def test_a_post_copy_that_comes_to_a_halt_is_not_over(scene: Scene) -> None:
+    """The guest lives over there, and lacks what has not come: nobody may say that it failed, nor let it run here."""
     scene.speak_over_the_link()
     plan = replace(scene.plan, post_copy=True)
     with ThreadPoolExecutor(1) as pool, _narrow(scene.pair):
@@ -206,9 +206,7 @@ def test_a_post_copy_that_came_to_a_halt_is_taken_up_again(scene: Scene) -> None
     assert caught.value.error_class is ErrorClass.TRANSIENT
     assert [half.under_way for half in scene.halves()] == [True, True]
     assert scene.reasons()[0] == "postcopy failed"
-    eventually(lambda: _moved(scene, plan), "it is taken up again, and ends", MOVED_WITHIN_S)
-    assert scene.lives_there()
-    eventually(scene.beats_there, "the heart goes on beating over there", SOON_S)
+    assert refused(lambda: scene.here.migrations.resume(scene.instance)).error_class is ErrorClass.TRANSIENT
 
 
 def test_a_post_copy_whose_guest_is_lost_is_not_taken_up(scene: Scene) -> None:
@@ -227,15 +225,6 @@ def test_a_post_copy_whose_guest_is_lost_is_not_taken_up(scene: Scene) -> None:
 
 def _force(progress: MigrationProgress) -> Wish:
     return Wish.FORCE_COMPLETE if progress.done_bytes > 0 else Wish.GO_ON
-
-
-def _moved(scene: Scene, plan: MigrationPlan) -> bool:
-    try:
-        scene.here.migrations.perform(scene.instance, plan, Watcher())
-    except HostError as error:
-        assert error.error_class is ErrorClass.TRANSIENT, error  # noqa: PT017 - it may be refused for a moment
-        return False
-    return True
 
 
 @contextmanager

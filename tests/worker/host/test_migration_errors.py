@@ -24,7 +24,7 @@ RESOURCE, PERMANENT, CONFLICT = ErrorClass.RESOURCE, ErrorClass.PERMANENT, Error
         ("OPERATION_INVALID", "QEMU", 0, TRANSIENT),  # another one runs; or what is to be taken up still runs
         ("OPERATION_INVALID", "DOMAIN", 0, CONFLICT),  # the UUID is active over there
         ("OPERATION_FAILED", "QEMU", 0, PERMANENT),  # QEMU ended over there
-        ("OPERATION_FAILED", "DOMAIN", 0, PERMANENT),  # QEMU ended here; or the name is taken over there
+        ("OPERATION_FAILED", "DOMAIN", 0, CONFLICT),  # the name is taken over there; or QEMU ended here
         ("OPERATION_TIMEOUT", "QEMU", 0, TRANSIENT),
         ("NO_DOMAIN", "QEMU", 0, TRANSIENT),  # it has left, perhaps
         ("MIGRATE_PERSIST_FAILED", "QEMU", 0, TRANSIENT),  # it has left

@@ -29,6 +29,7 @@ class Scene:
     refuses: frozenset[str] = frozenset()
     post_copy: bool = False
     begins_after: int = 0
+    disks_take: int = 0
     asked: list[str] = field(default_factory=list)
     passed: int = 0
     over: bool = False
@@ -44,6 +45,7 @@ class Scene:
             done_bytes=self.passed,
             remaining_bytes=MANY - self.passed,
             total_bytes=MANY,
+            iteration=max(0, self.passed - self.disks_take),
             elapsed_s=self.passed / 2,
             post_copy=self.post_copy,
         )
@@ -222,6 +224,20 @@ def test_nothing_is_forced_before_libvirt_has_begun() -> None:
     assert scene.passed > 6
 
 
+def test_post_copy_waits_for_the_memorys_turn() -> None:
+    """QEMU refuses it while disks are copied; it is not told of before."""
+    told: list[int] = []
+    scene = Scene(disks_take=6)
+
+    def watch(progress: MigrationProgress) -> Wish:
+        if progress.post_copy and not told:
+            told.append(scene.passed)
+        return Wish.FORCE_COMPLETE
+
+    scene.run(watch=watch, post_copy=PostCopy.POSSIBLE)
+    assert (told, scene.steered()) == ([7], ["post-copy"])
+
+
 def test_post_copy_begins_once_it_was_told_of() -> None:
     """There is no way back afterwards, whatever is wanted."""
     told: list[tuple[bool, list[str]]] = []
@@ -345,3 +361,12 @@ def test_silence_is_told_and_ended_by_nobody_but_the_watcher() -> None:
     assert refused(lambda: scene.run(watch=watch)).error_class is ErrorClass.TRANSIENT
     assert [progress.done_bytes for progress in seen] == [0] * 5
     assert seen[-1].silent_s > 0
+
+
+def test_a_post_copy_that_stays_silent_is_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is neither aborted nor over; whoever performs it again watches it again."""
+    monkeypatch.setattr(migration_monitor, "SILENT_S", 0.0)
+    scene = Scene(post_copy=True)
+    error = refused(scene.run)
+    assert (error.error_class, "silent" in str(error)) == (ErrorClass.TRANSIENT, True)
+    assert scene.asked == []
