@@ -12,11 +12,11 @@ setup: ## Install what is missing: packages, .venv, the guests' kernel
 rights:
 	@setup/rights.sh "$(firstword $(MAKECMDGOALS))"
 
-demo: rights setup ## The main job on a real guest: spawned, sent again, destroyed
+demo: rights setup ## The main jobs on a real guest: spawned, attached to, migrated, destroyed
 	@$(PYTHON_OF_VENV) -m tests.lab.demo
 
 test: rights setup ## Run all tests, on real libvirtd, QEMU, Redis and PostgreSQL
-	@.venv/bin/pytest $(PYTEST_ARGUMENTS)
+	@.venv/bin/pytest -n 2 --dist loadfile $(PYTEST_ARGUMENTS)
 
 crash: rights setup ## Every crash row: whatever dies, at each step (CRASH_ARGUMENTS="--budget 10": minutes)
 	@.venv/bin/pytest tests/crash --crash=all $(CRASH_ARGUMENTS)

@@ -32,7 +32,7 @@ from tests.lab.guest_console import heartbeats
 from tests.lab.guest_image import MEMORY_MIB, GuestImage
 from tests.lab.hosts import LibvirtHost
 from tests.lab.waiting import eventually
-from worker.host.migration_request import data_uri, flags_for
+from worker.host.migrations.request import data_uri, flags_for
 
 MIB = 1024**2
 DISK_BYTES = 8 * MIB

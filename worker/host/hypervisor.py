@@ -12,7 +12,7 @@ from worker.host.folders import Folders
 from worker.host.guest_xml import GuestSurroundings
 from worker.host.images import FileImages
 from worker.host.interfaces import HostInterfaces
-from worker.host.migrations import LibvirtMigrations
+from worker.host.migrations.room import LibvirtMigrations
 from worker.host.roots import Roots
 from worker.host.volumes.local import BlockVolumes, FileVolumes
 from worker.host.volumes.nbd import NbdVolumes

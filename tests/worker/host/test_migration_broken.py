@@ -35,8 +35,8 @@ from tests.lab.namespaces import configure, inside
 from tests.lab.places import program, scratch_folder
 from tests.lab.waiting import eventually
 from worker.host.hypervisor import Hypervisor
-from worker.host.migration_calls import Questions
-from worker.host.migration_peers import Peers
+from worker.host.migrations.calls import Questions
+from worker.host.migrations.peers import Peers
 
 pytestmark = pytest.mark.real
 

@@ -9,7 +9,7 @@ import pytest
 from models.states import ErrorClass
 from tasks.host import HostError
 from tests.lab.waiting import eventually
-from worker.host.migration_calls import OwnCalls, Questions, ThreadedCall
+from worker.host.migrations.calls import OwnCalls, Questions, ThreadedCall
 
 SOON_S = 10.0
 NOT_LONG_S = 0.05

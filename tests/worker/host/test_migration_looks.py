@@ -12,13 +12,13 @@ import pytest
 from models.states import ErrorClass
 from tasks.host import Domain, DomainState, Half, HostError, Peer
 from tests.worker.host.doubles import ConnectionsDouble, DomainDouble, libvirt_error
-from worker.host.migration_calls import Questions
-from worker.host.migration_endings import AdoptedEnding
-from worker.host.migration_fitness import refuse_namesake, refuse_other_cpu
-from worker.host.migration_jobs import figures_in, half_of
-from worker.host.migration_pace import NO_JOB
-from worker.host.migration_peers import Peers
-from worker.host.migration_xml import Traveller
+from worker.host.migrations.calls import Questions
+from worker.host.migrations.endings import AdoptedEnding
+from worker.host.migrations.fitness import refuse_namesake, refuse_other_cpu
+from worker.host.migrations.jobs import figures_in, half_of
+from worker.host.migrations.pace import NO_JOB
+from worker.host.migrations.peers import Peers
+from worker.host.migrations.travelling import Traveller
 
 OUT, IN = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT, libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN
 PEER = Peer("h2", "qemu+tcp://h2/system", "192.0.2.2")

@@ -9,9 +9,9 @@ from typing_extensions import override
 
 from models.states import ErrorClass
 from tasks.host import HostError, MigrationPlan, MigrationProgress, OnTimeout, Peer, Watch, Wish, ignore_progress
-from worker.host import migration_monitor
-from worker.host.migration_monitor import Monitor, PostCopy
-from worker.host.migration_pace import NO_JOB, JobFigures
+from worker.host.migrations import monitor
+from worker.host.migrations.monitor import Monitor, PostCopy
+from worker.host.migrations.pace import NO_JOB, JobFigures
 
 PLAN = MigrationPlan(Peer("h2"), downtime_delay_s=1.0)
 REFUSAL = HostError(ErrorClass.TRANSIENT, "refused", code="OPERATION_INVALID")
@@ -105,7 +105,7 @@ class Scene:
 @pytest.fixture(autouse=True)
 def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """An abort that has no effect is not waited for."""
-    monkeypatch.setattr(migration_monitor, "ABORTED_WITHIN_S", 0.02)
+    monkeypatch.setattr(monitor, "ABORTED_WITHIN_S", 0.02)
 
 
 def refused(call: Callable[[], object]) -> HostError:
@@ -191,7 +191,7 @@ def test_a_migration_that_has_not_begun_is_aborted_once_it_has() -> None:
 def test_a_migration_that_cannot_be_aborted_is_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for ever, and nobody says that it is over."""
     watch, _ = wanting(Wish.CANCEL)
-    monkeypatch.setattr(migration_monitor, "ABORTED_WITHIN_S", 0.0)
+    monkeypatch.setattr(monitor, "ABORTED_WITHIN_S", 0.0)
     error = refused(lambda: Scene(obeys_abort=False).run(watch=watch))
     assert (error.error_class, "has not ended" in str(error)) == (ErrorClass.TRANSIENT, True)
 
@@ -365,7 +365,7 @@ def test_silence_is_told_and_ended_by_nobody_but_the_watcher() -> None:
 
 def test_a_post_copy_that_stays_silent_is_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is neither aborted nor over; whoever performs it again watches it again."""
-    monkeypatch.setattr(migration_monitor, "SILENT_S", 0.0)
+    monkeypatch.setattr(monitor, "SILENT_S", 0.0)
     scene = Scene(post_copy=True)
     error = refused(scene.run)
     assert (error.error_class, "silent" in str(error)) == (ErrorClass.TRANSIENT, True)

@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.host import MigrationPlan, Peer
-from worker.host.migration_pace import NO_JOB, Gauge, JobFigures, downtime_at, downtime_steps
+from worker.host.migrations.pace import NO_JOB, Gauge, JobFigures, downtime_at, downtime_steps
 
 MIB = 1024**2
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.states import ErrorClass
 from tasks.host import HostError, MigrationPlan, Peer
-from worker.host.migration_request import data_uri, flags_for, libvirt_uri, parameters_for
+from worker.host.migrations.request import data_uri, flags_for, libvirt_uri, parameters_for
 
 PLAN = MigrationPlan(Peer("h2", "qemu+tcp://h2/system", "192.0.2.2"))
 WAITS_THERE = libvirt.VIR_MIGRATE_PAUSED

@@ -16,14 +16,14 @@ from models.states import ErrorClass
 from tasks.host import Half, HostError, MigrationPlan, MigrationProgress, Peer, Wish, ignore_progress
 from tests.lab.waiting import eventually
 from tests.worker.host.doubles import ConnectionsDouble, DomainDouble, libvirt_error
-from worker.host import migration_monitor
 from worker.host.connections import ConnectionClass, Connections
 from worker.host.errors import Call
 from worker.host.facts import HostFacts
 from worker.host.folders import Folders
-from worker.host.migration_calls import Questions
-from worker.host.migration_peers import Peers
-from worker.host.migrations import LibvirtMigrations
+from worker.host.migrations import monitor
+from worker.host.migrations.calls import Questions
+from worker.host.migrations.peers import Peers
+from worker.host.migrations.room import LibvirtMigrations
 
 OUT = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
 PLAN = MigrationPlan(Peer("h2", "qemu+tcp://h2/system", "192.0.2.2"), {"/a/console.log": "/b/console.log"})
@@ -121,9 +121,9 @@ class _Window:
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     """A running domain, and no patience."""
-    monkeypatch.setattr(migration_monitor, "TICK_S", 0.01)
-    monkeypatch.setattr(migration_monitor, "ABORT_AGAIN_S", 0.01)
-    monkeypatch.setattr(migration_monitor, "ABORTED_WITHIN_S", 0.1)
+    monkeypatch.setattr(monitor, "TICK_S", 0.01)
+    monkeypatch.setattr(monitor, "ABORT_AGAIN_S", 0.01)
+    monkeypatch.setattr(monitor, "ABORTED_WITHIN_S", 0.1)
     scene = Scene(tmp_path / "state")
     yield scene
     scene.gate.set()

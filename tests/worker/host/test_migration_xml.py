@@ -7,7 +7,7 @@ from lxml import etree
 
 from models.states import ErrorClass
 from tasks.host import HostError
-from worker.host.migration_xml import FileDisk, disks_to_copy, host_cpu, relocated, traveller
+from worker.host.migrations.travelling import FileDisk, disks_to_copy, host_cpu, relocated, traveller
 
 INSTANCE = UUID("6f1d1f0e-6d3c-4d3c-9d6e-0d6f6a1c2b3d")
 HERE, THERE = f"/state-a/instances/{INSTANCE}", f"/state-b/instances/{INSTANCE}"

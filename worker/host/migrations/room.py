@@ -16,14 +16,14 @@ from worker.host.domain_document import refuse_anothers
 from worker.host.errors import Call, is_look_first
 from worker.host.facts import HostFacts
 from worker.host.folders import Folders
-from worker.host.migration_calls import OwnCalls, Questions, ThreadedCall
-from worker.host.migration_endings import AdoptedEnding, OwnEnding
-from worker.host.migration_fitness import refuse_namesake, refuse_other_cpu, refuse_too_large
-from worker.host.migration_jobs import MigrationJob, half_of
-from worker.host.migration_monitor import Ending, Monitor, PostCopy
-from worker.host.migration_peers import Peers
-from worker.host.migration_request import TAKE_UP, flags_for, libvirt_uri, parameters_for
-from worker.host.migration_xml import disks_to_copy, host_cpu, relocated, traveller
+from worker.host.migrations.calls import OwnCalls, Questions, ThreadedCall
+from worker.host.migrations.endings import AdoptedEnding, OwnEnding
+from worker.host.migrations.fitness import refuse_namesake, refuse_other_cpu, refuse_too_large
+from worker.host.migrations.jobs import MigrationJob, half_of
+from worker.host.migrations.monitor import Ending, Monitor, PostCopy
+from worker.host.migrations.peers import Peers
+from worker.host.migrations.request import TAKE_UP, flags_for, libvirt_uri, parameters_for
+from worker.host.migrations.travelling import disks_to_copy, host_cpu, relocated, traveller
 from worker.host.sightings import sighting_of
 
 _log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from models.states import ErrorClass
 from tasks.host import Half, HostError
 from worker.host.connections import ConnectionClass, Connections
 from worker.host.errors import Call
-from worker.host.migration_calls import Questions
-from worker.host.migration_pace import NO_JOB, JobFigures
+from worker.host.migrations.calls import Questions
+from worker.host.migrations.pace import NO_JOB, JobFigures
 from worker.host.sightings import sighting_of
 
 #: A guest that starts, stops or moves between two questions is looked at again; after so many looks the job waits.

@@ -12,9 +12,9 @@ from tasks.host import Half, HostError, Peer
 from worker.host.errors import Call, translated
 from worker.host.event_loop import start_event_loop
 from worker.host.facts import host_uuid_in
-from worker.host.migration_calls import Questions
-from worker.host.migration_jobs import half_of
-from worker.host.migration_request import libvirt_uri
+from worker.host.migrations.calls import Questions
+from worker.host.migrations.jobs import half_of
+from worker.host.migrations.request import libvirt_uri
 
 #: A look, with the opening of its connection.
 LOOK_DEADLINE_S: Final = 8.0

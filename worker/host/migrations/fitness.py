@@ -5,7 +5,7 @@ import libvirt
 from models.states import ErrorClass
 from tasks.host import HostError
 from worker.host.domain_document import refuse_anothers
-from worker.host.migration_xml import Traveller
+from worker.host.migrations.travelling import Traveller
 from worker.host.sightings import sighting_of
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from models.states import ErrorClass
 from tasks.host import HostError, MigrationPlan, MigrationProgress, OnTimeout, Watch, Wish
-from worker.host.migration_pace import Gauge, JobFigures, downtime_at, downtime_steps
+from worker.host.migrations.pace import Gauge, JobFigures, downtime_at, downtime_steps
 
 _log = logging.getLogger(__name__)
 
