@@ -2,6 +2,5 @@
 
 ``operation`` defines Operation and Step; ``host`` is the port, what a step may ask of a host; ``requests`` says
 what may be asked; one module per operation holds its tuple of steps; ``steps`` holds the steps by resource;
-``catalogue`` lists the operations. No Celery, libvirt, SQL,
-environment or clock in this package.
+``catalogue`` lists the operations. No Celery, libvirt, SQL, environment or clock in this package.
 """

@@ -1,1 +1,1 @@
-"""Faults: workers that are killed, and what must be true afterwards."""
+"""Faults: workers, daemons and links that break, and what must be true afterwards."""

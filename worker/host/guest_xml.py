@@ -7,7 +7,8 @@ from uuid import UUID
 
 from lxml import etree
 
-from tasks.host import DirectBoot, Guest, GuestDisk, GuestInterface, GuestVolume, Identity, Volume
+from models.states import ErrorClass
+from tasks.host import DirectBoot, Guest, GuestDisk, GuestInterface, GuestVolume, HostError, Identity, Volume
 from worker.host.device_xml import DiskSource, disk_element, interface_element, volume_element
 from worker.host.unfit import refuse_if, refuse_text
 
@@ -33,7 +34,7 @@ class GuestSurroundings:
 
 
 def _undescribed(volume: Volume) -> DiskSource:
-    raise NotImplementedError(f"nothing tells where the volume {volume.id} is")
+    raise HostError(ErrorClass.INTERNAL, f"nothing tells where the volume {volume.id} is")
 
 
 def domain_xml(

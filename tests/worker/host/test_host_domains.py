@@ -21,7 +21,7 @@ from worker.host.guest_xml import GuestSurroundings
 
 
 def _no_volumes(volume: Volume) -> DiskSource:
-    raise NotImplementedError(volume.id)
+    raise AssertionError(f"no domain here has a volume, and {volume.id} was asked for")
 
 
 class Scene:
