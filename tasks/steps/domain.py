@@ -182,9 +182,7 @@ class DomainUndefined:
 
     def do(self, work: Work[DestroyRequest], host: Host) -> None:
         """Kills it once more if it was started again meanwhile, then removes the definition."""
-        domain = host.domains.find(work.instance)
-        if domain is not None and domain.active:
-            host.domains.kill(work.instance)
+        host.domains.kill(work.instance)
         host.domains.undefine(work.instance)
 
     def undo(self, work: Work[DestroyRequest], host: Host) -> None:

@@ -35,7 +35,7 @@ class OneHost:
         redis = lab.enter_context(RedisServer())
         self.site = lab.enter_context(Site(libvirt=host, broker_url=redis.url))
         guest, image = guest_image(), base_image(self.site.images / "base.qcow2")
-        boot = DirectBoot(str(guest.kernel), str(guest.initrd), guest.cmdline)
+        boot = DirectBoot(str(guest.kernel), str(guest.initrd), guest.cmdline_with(still=1))
         self.bare = Bare(host.uri, self.site.folder, image, boot)
         lab.callback(self.bare.close)
         self._orchestrator = Orchestrator(redis.url)

@@ -14,6 +14,7 @@ and, with words on the kernel's command line (`GuestImage.cmdline_with`):
     lab.keep=1                              keeps N ok, with every beat: what it writes to that disk is kept
     lab.ip=ADDRESS/BITS lab.ping=ADDRESS    ping N ok, or ping N lost, once a second
     lab.dirty=MIB                           nothing: it overwrites that much memory for ever
+    lab.still=1                             nothing: it leaves the processor alone; not for a guest that migrates
 """
 
 import fcntl

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -39,6 +39,8 @@ ROUND_S = 2.0
 LETTER_WAITS_MAX_S = 300.0
 #: A claim is news that can wait until the claimed job's own first calls are on their way, in seconds.
 CLAIM_TOLD_AFTER_S = 0.02
+#: How long whoever settled a job leaves the processor to its result, in seconds.
+GIVE_WAY_S = 0.005
 #: While so many errands wait, the broker is slow or away, and progress is old before it is told.
 PROGRESS_WAITS_BEHIND = 50
 #: Rings of others are left to whoever committed them for this long.
@@ -90,6 +92,18 @@ class _Claim:
     due: float  #: when it is told, if nothing of the job must be told before
 
 
+@dataclass(frozen=True)
+class _Look:
+    """Something of the job may be in the outbox."""
+
+    job_id: str
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class _End:
+    """The last errand."""
+
+
 class Postman(threading.Thread):
     """Delivers letters until it is stopped. It fits `worker.run.Announcer`."""
 
@@ -100,7 +114,7 @@ class Postman(threading.Thread):
         self._host = host
         self._worker_name = worker_name
         self._rings = rings
-        self._errands: queue.SimpleQueue[_Claim | _Progress | str | None] = queue.SimpleQueue()
+        self._errands: queue.SimpleQueue[_Claim | _Progress | _Look | _End] = queue.SimpleQueue()
         self._events: Any = None
         self._not_before: dict[int, float] = {}  # of letters that met a defect
 
@@ -114,12 +128,14 @@ class Postman(threading.Thread):
             self._errands.put(_Progress(job, progress))
 
     def left_in_outbox(self, job_id: str) -> None:
-        """Look for the job's letters now."""
-        self._errands.put(job_id)
+        """Look for the job's letters now. The caller gives way for a moment: somebody may wait for that result."""
+        errand = _Look(job_id)
+        self._errands.put(errand)
+        errand.done.wait(GIVE_WAY_S)
 
     def stop(self, deadline_s: float) -> None:
         """Deliver what is at hand, then end."""
-        self._errands.put(None)
+        self._errands.put(_End())
         self.join(timeout=deadline_s)
 
     @override
@@ -129,24 +145,26 @@ class Postman(threading.Thread):
         next_round = time.monotonic() + ROUND_S
         while True:
             due = min([next_round, *(claim.due for claim in claims.values())])
+            errand: _Claim | _Progress | _Look | _End | None
             try:
                 errand = self._errands.get(timeout=max(0.0, due - time.monotonic()))
             except queue.Empty:
-                errand = ""
+                errand = None
+            if isinstance(errand, _End):
+                for claim in claims.values():
+                    self._patiently(self._say_started, claim)
+                return
             now = time.monotonic()
             if isinstance(errand, _Claim):
                 claims[errand.job.id] = errand
-            told = [
-                job_id for job_id, claim in claims.items() if errand is None or errand == job_id or claim.due <= now
-            ]
-            for job_id in told:
+            looked_for = errand.job_id if isinstance(errand, _Look) else None
+            for job_id in [job_id for job_id, claim in claims.items() if job_id == looked_for or claim.due <= now]:
                 self._patiently(self._say_started, claims.pop(job_id))
-            if errand is None:
-                return
             if isinstance(errand, _Progress):
                 self._patiently(self._say_progress, errand)
-            if isinstance(errand, str) and errand:
-                self._patiently(self._deliver_for, errand)
+            if isinstance(errand, _Look):
+                self._patiently(self._deliver_for, errand.job_id)
+                errand.done.set()
             if now >= next_round:
                 self._patiently(self._make_round)
                 next_round = now + ROUND_S

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from operator import methodcaller
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from worker.host.errors import Call, is_look_first
 from worker.host.event_loop import Wakeups
 from worker.host.folders import Folders
 from worker.host.guest_xml import GuestSurroundings, domain_xml
-from worker.host.sightings import Sighting, sighting_of
+from worker.host.sightings import Presence, presence_of, sighting_of
 
 #: Whoever starts a guest again while it is being killed wins after so many rounds, and the job waits.
 KILL_ROUNDS: Final = 3
@@ -63,24 +63,29 @@ class LibvirtDomains:
 
     def find(self, instance: UUID) -> Domain | None:
         """What libvirt shows now."""
-        sighting = self._look(instance)
+        with self._connections.calling(ConnectionClass.LOOK, Call.LOOK) as connection:
+            sighting = sighting_of(connection, instance)
         return sighting.domain if sighting else None
 
     def define(self, guest: Guest) -> None:
         """Define the domain, unless its UUID is another's."""
         instance = guest.identity.instance
         document = domain_xml(guest, self._surroundings(self._folders.console_log(instance)), self._describe)
-        self._ours(instance)
+        self._ours(ConnectionClass.SPAWN, instance)
         self._folders.make_console_log(instance)
         with self._connections.calling(ConnectionClass.SPAWN, Call.DEFINE) as connection:
             connection.defineXML(document)
 
     def start(self, instance: UUID) -> None:
         """Start the domain; libvirt's refusal is no error if a look shows it active."""
-        if _is_active(self._ours(instance)):
+        present = self._ours(ConnectionClass.SPAWN, instance)
+        if present is None:
+            message = f"there is no domain {instance} to start"
+            raise HostError(ErrorClass.PERMANENT, message, code="NO_DOMAIN", domain="QEMU")
+        if present.active:
             return
-        refusal = self._attempt(instance, ConnectionClass.SPAWN, Call.START, methodcaller("create"))
-        if refusal and not _is_active(self._look(instance)):
+        refusal = self._attempt(ConnectionClass.SPAWN, Call.START, present.domain.create)
+        if refusal and not _is_active(self._present(ConnectionClass.SPAWN, instance)):
             raise refusal
 
     def wait_running(self, instance: UUID, deadline_s: float) -> None:
@@ -104,75 +109,66 @@ class LibvirtDomains:
         """End the process, and see it ended. A guest that somebody starts again meanwhile is killed again."""
         refusal: HostError | None = None
         for _ in range(KILL_ROUNDS):
-            alive = self._ours(instance)
-            if alive is None or not alive.domain.active:
+            alive = self._ours(ConnectionClass.DESTROY, instance)
+            if alive is None or not alive.active:
                 return
             with self._connections.events.watching(instance) as wakeups:
-                refusal = self._attempt(instance, ConnectionClass.DESTROY, Call.KILL, methodcaller("destroy"))
+                refusal = self._attempt(ConnectionClass.DESTROY, Call.KILL, alive.domain.destroy)
                 if not _is_active(self._wait_ended(instance, alive, wakeups)):
                     return
-        if _is_active(self._look(instance)):
+        if _is_active(self._present(ConnectionClass.DESTROY, instance)):
             message = f"the domain {instance} is still active after {KILL_ROUNDS} kills; somebody may be starting it"
             raise HostError(ErrorClass.TRANSIENT, message) from refusal
 
     def undefine(self, instance: UUID) -> None:
         """Remove the definition of a domain that is not active: libvirt would leave an active one transient."""
-        sighting = self._ours(instance)
-        if sighting:
-            _refuse_active(sighting, instance)
-            refusal = self._undefine(instance)
-            now = self._look(instance)
+        present = self._ours(ConnectionClass.DESTROY, instance)
+        if present:
+            _refuse_active(present, instance)
+            refusal = self._undefine(present.domain)
+            now = self._present(ConnectionClass.DESTROY, instance)
             if now:
                 _refuse_active(now, instance)
                 message = f"the domain {instance} is still defined after it was undefined"
                 raise refusal or HostError(ErrorClass.TRANSIENT, message)
         self._folders.remove_console_log(instance)
 
-    def _wait_ended(self, instance: UUID, alive: Sighting, wakeups: Wakeups) -> Sighting | None:
-        """What is seen when that run of the domain has ended, or has had its time to."""
+    def _wait_ended(self, instance: UUID, alive: Presence, wakeups: Wakeups) -> Presence | None:
+        """What is there when that run of the domain has ended, or has had its time to."""
         end = time.monotonic() + END_OF_PROCESS_S
         while True:  # until the deadline, which each round compares
-            now = self._look(instance)
+            now = self._present(ConnectionClass.DESTROY, instance)
             left = end - time.monotonic()
-            if now is None or not alive.same_run(now) or left <= 0:
+            if now is None or now.run != alive.run or left <= 0:
                 return now
             wakeups.wait(min(left, LOOK_AGAIN_S))
 
-    def _undefine(self, instance: UUID) -> HostError | None:
+    def _undefine(self, domain: libvirt.virDomain) -> HostError | None:
         """Undefine with the most flags that the driver knows; what it refused is for a look to judge."""
         for flags in _UNDEFINE_FLAGS:
             try:
-                return self._attempt(
-                    instance, ConnectionClass.DESTROY, Call.UNDEFINE, methodcaller("undefineFlags", flags)
-                )
+                return self._attempt(ConnectionClass.DESTROY, Call.UNDEFINE, partial(domain.undefineFlags, flags))
             except HostError as error:
                 if flags == _UNDEFINE_FLAGS[-1] or not _refuses_flags(error.__cause__):
                     raise
         return None
 
-    def _look(self, instance: UUID) -> Sighting | None:
-        with self._connections.calling(ConnectionClass.LOOK, Call.LOOK) as connection:
-            return sighting_of(connection, instance)
+    def _present(self, connection_class: ConnectionClass, instance: UUID) -> Presence | None:
+        with self._connections.calling(connection_class, Call.LOOK) as connection:
+            return presence_of(connection, instance)
 
-    def _ours(self, instance: UUID) -> Sighting | None:
+    def _ours(self, connection_class: ConnectionClass, instance: UUID) -> Presence | None:
         """What is there, if it is ours or nothing. Raises HostError(CONFLICT) when it is another's."""
-        sighting = self._look(instance)
-        if sighting is None:
-            return None
-        refuse_anothers(instance, sighting.domain.identity)
-        return sighting
+        present = self._present(connection_class, instance)
+        if present is not None:
+            refuse_anothers(instance, present.identity)
+        return present
 
-    def _attempt(
-        self,
-        instance: UUID,
-        connection_class: ConnectionClass,
-        call: Call,
-        effect: Callable[[libvirt.virDomain], object],
-    ) -> HostError | None:
-        """Have the effect on the domain. Returned is an error that may mean 'so already', which a look must tell."""
+    def _attempt(self, connection_class: ConnectionClass, call: Call, effect: Callable[[], object]) -> HostError | None:
+        """Have the effect on a domain. Returned is an error that may mean 'so already', which a look must tell."""
         try:
-            with self._connections.calling(connection_class, call) as connection:
-                effect(connection.lookupByUUID(instance.bytes))
+            with self._connections.calling(connection_class, call):
+                effect()
         except HostError as error:
             if is_look_first(error, call):
                 return error
@@ -180,13 +176,13 @@ class LibvirtDomains:
         return None
 
 
-def _is_active(sighting: Sighting | None) -> bool:
-    return sighting is not None and sighting.domain.active
+def _is_active(present: Presence | None) -> bool:
+    return present is not None and present.active
 
 
-def _refuse_active(sighting: Sighting, instance: UUID) -> None:
-    if sighting.domain.active:
-        message = f"the domain {instance} is {sighting.domain.state}; its definition stays until it is killed"
+def _refuse_active(present: Presence, instance: UUID) -> None:
+    if present.active:
+        message = f"the domain {instance} is active; its definition stays until it is killed"
         raise HostError(ErrorClass.TRANSIENT, message)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import libvirt
 
-from tasks.host import Domain, DomainState
+from tasks.host import Domain, DomainState, Identity
 from worker.host.guest_xml import METADATA_NAMESPACE, identity_in
 
 _STATES: Mapping[int, DomainState] = MappingProxyType(
@@ -46,9 +46,32 @@ class Sighting:
     domain: Domain
     run: int | None
 
-    def same_run(self, other: "Sighting") -> bool:
-        """Whether both saw the same process alive."""
-        return self.run is not None and self.run == other.run
+
+@dataclass(frozen=True)
+class Presence:
+    """A domain as a call on it needs it: libvirt's handle, whose it is, and its ``run``, as in a `Sighting`."""
+
+    domain: libvirt.virDomain
+    identity: Identity | None
+    run: int | None
+
+    @property
+    def active(self) -> bool:
+        """Whether it has a process."""
+        return self.run is not None
+
+
+def presence_of(connection: libvirt.virConnect, instance: UUID) -> Presence | None:
+    """What the connection shows, in half the questions of a sighting; None when there is no such domain."""
+    try:
+        domain = connection.lookupByUUID(instance.bytes)
+        metadata = _metadata(domain)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+    run = domain.ID()  # as the look-up found it: -1 when inactive
+    return Presence(domain, identity_in(metadata), run if run >= 0 else None)
 
 
 def sighting_of(connection: libvirt.virConnect, instance: UUID) -> Sighting | None:

@@ -24,8 +24,10 @@ echo "hostler-lab: userspace up boot=$boot"
 acpid -l /dev/null
 # QEMU 7.2 loses what an emulated guest writes during a migration through an old entry of its TLB, and the guest panics
 # on the other host. Each switch between these two is a write to CR3, which empties the TLB.
-while :; do pause 0.004; done &
-while :; do pause 0.004; done &
+if [ -z "$lab_still" ]; then
+    while :; do pause 0.004; done &
+    while :; do pause 0.004; done &
+fi
 /lab/disks.sh &
 /lab/nics.sh &
 [ -z "$lab_disk" ] || /lab/volume.sh &
