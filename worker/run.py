@@ -7,29 +7,35 @@ run made is undone in reverse. An undo that fails, or an error past the point of
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.engine import OUT_OF_REACH, Database
+from models.journal.accepting import Accepted, accept
+from models.journal.arriving import accept_and_claim
 from models.journal.claiming import Claimant, Lease, NotNow, claim
 from models.journal.settling import hop, quarantine, settle, wait
 from models.journal.stepping import OvertakenError, Seen
 from models.journal.superseding import Terms
 from models.journal.undoing import begin_undo
 from models.records import ErrorRecord, JobRecord, Progress, StepRecord
-from models.states import ENDED, Direction, ErrorClass, JobState, StepState, Verdict
+from models.states import ENDED, Direction, ErrorClass, JobClass, JobState, StepState, Verdict
+from models.submission import Submission
 from tasks.catalogue import Catalogue
 from tasks.host import Host, HostError
 from tasks.operation import Step
 from tasks.requests import BadRequestError, parse
 from worker.hands import Hands
-from worker.retrying import PASSING, Patience
+from worker.retrying import PASSING, Patience, insist
 from worker.step import CancelNoticed, Run, record_of
 
 log = logging.getLogger(__name__)
+
+#: How long a message is kept in hand while the journal is out of reach, in seconds; then it goes back to its queue.
+RECORDING_DEADLINE_S = 60.0
 
 Steps = Mapping[str, Step[Any]]
 
@@ -58,6 +64,10 @@ class _StuckError(Exception):
         self.error = error
 
 
+def _in_hand_or_full(job_class: JobClass) -> NotNow:
+    return NotNow(f"it is in hand already, or all slots for {job_class} are taken")
+
+
 def _cannot(message: str) -> _StuckError:
     return _StuckError(ErrorRecord(ErrorClass.PERMANENT, message))
 
@@ -75,22 +85,45 @@ class Runner:
     announcer: Announcer
     outbox: bool  #: whether there is a broker or a result backend to tell of anything
 
-    def take(self, job: JobRecord, *, rung: bool = False) -> NotNow | None:
+    def take(self, job: JobRecord) -> NotNow | None:
         """Claim the job and carry it out, if it can be claimed now and its class has a slot.
 
         An error that is raised means that the job was let go as it is; the sweeper claims it again, a little later.
         """
         with self.hands.grasp(job.id, job.instance, job.job_class) as grasped:
             if not grasped:
-                return NotNow(f"it is in hand already, or all slots for {job.job_class} are taken")
+                return _in_hand_or_full(job.job_class)
             claimed = claim(self.database, job.id, self.claimant, self._terms, outbox=self.outbox)
-            if isinstance(claimed, Lease):
-                self.announcer.claimed(claimed.job, rung=rung)
-                for superseded in claimed.superseded:
-                    self.announcer.left_in_outbox(superseded)
-                self._carry_out(claimed)
+            self._go_on(claimed, rung=False)
         self.announcer.left_in_outbox(job.id)
         return claimed if isinstance(claimed, NotNow) else None
+
+    def take_new(self, submission: Submission, recorded: Callable[[Accepted], None]) -> NotNow | None:
+        """Record what was sent, call ``recorded``, and carry the job out, if it can be claimed now.
+
+        Raises what recording it raises, before ``recorded`` was called: DifferentPayloadError, or after
+        `RECORDING_DEADLINE_S` what a journal out of reach raises.
+        """
+        with self.hands.grasp(submission.id, submission.instance, submission.job_class) as grasped:
+            accepted, claimed = insist(
+                lambda: self._record(submission, claiming=grasped), on=OUT_OF_REACH, for_s=RECORDING_DEADLINE_S
+            )
+            recorded(accepted)
+            self._go_on(claimed, rung=True)
+        self.announcer.left_in_outbox(submission.id)
+        return claimed if isinstance(claimed, NotNow) else None
+
+    def _record(self, submission: Submission, *, claiming: bool) -> tuple[Accepted, Lease | NotNow]:
+        if not claiming:
+            return accept(self.database, submission, outbox=False), _in_hand_or_full(submission.job_class)
+        return accept_and_claim(self.database, submission, self.claimant, self._terms, outbox=self.outbox)
+
+    def _go_on(self, claimed: Lease | NotNow, *, rung: bool) -> None:
+        if isinstance(claimed, Lease):
+            self.announcer.claimed(claimed.job, rung=rung)
+            for superseded in claimed.superseded:
+                self.announcer.left_in_outbox(superseded)
+            self._carry_out(claimed)
 
     def _terms(self, job: JobRecord) -> Terms:
         operation = self.catalogue.get(job.operation)

@@ -3,13 +3,16 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from models import reading
 from models.engine import OUT_OF_REACH, Database
+from models.journal.accepting import Accepted
 from models.journal.due import claimable
 from models.records import JobRecord
 from models.states import JobClass
+from models.submission import Submission
 from worker.run import Runner
 
 log = logging.getLogger(__name__)
@@ -25,7 +28,7 @@ class Sweeper:
     database: Database
     runner: Runner
     interval_s: float
-    _let_go: dict[str, float] = field(default_factory=dict)
+    _until: dict[str, float] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -40,26 +43,53 @@ class Sweeper:
         if self._thread is not None:
             self._thread.join(timeout=deadline_s)
 
-    def take_rung(self, job: JobRecord) -> None:
-        """Take the job, then whatever waits for the slot that it leaves. It fits `worker.celery_app.rings.JobTaker`."""
-        self._take_with_following(job, rung=True)
+    def take_new(self, submission: Submission, recorded: Callable[[Accepted], None]) -> None:
+        """Record and take the job, then whatever waits for the slot that it leaves.
 
-    def _take_with_following(self, job: JobRecord, *, rung: bool) -> None:
-        taken = self._take(job, rung=rung)
-        while taken and not self._stop.is_set():
-            following = self._claimable({job.job_class: 1})
-            taken = bool(following) and self._take(following[0], rung=False)
+        It fits `worker.celery_app.rings.JobTaker`: what fails after ``recorded`` was called does not reach the caller.
+        """
+        is_recorded = False
 
-    def _take(self, job: JobRecord, *, rung: bool) -> bool:
-        """Whether the job was claimed and carried out; one that had to be let go is left alone for a while."""
+        def record(accepted: Accepted) -> None:
+            nonlocal is_recorded
+            is_recorded = True
+            recorded(accepted)
+
         try:
-            return self.runner.take(job, rung=rung) is None
-        except OUT_OF_REACH as error:
-            log.error("the journal is out of reach, job let go: job=%s %s", job.id, error)  # noqa: TRY400
-        except Exception:
-            log.exception("a defect, job let go: job=%s", job.id)
-        self._let_go[job.id] = time.monotonic() + LEFT_ALONE_S
-        return False
+            taken = self.runner.take_new(submission, record) is None
+        except Exception as error:
+            if not is_recorded:
+                raise
+            self._let_go(submission.id, error)
+            return
+        if taken:
+            self._take_following(submission.job_class)
+
+    def _take_with_following(self, job: JobRecord) -> None:
+        if self._take(job):
+            self._take_following(job.job_class)
+
+    def _take_following(self, job_class: JobClass) -> None:
+        taken = True
+        while taken and not self._stop.is_set():
+            following = self._claimable({job_class: 1})
+            taken = bool(following) and self._take(following[0])
+
+    def _take(self, job: JobRecord) -> bool:
+        """Whether the job was claimed and carried out."""
+        try:
+            return self.runner.take(job) is None
+        except Exception as error:  # noqa: BLE001  # it is logged there
+            self._let_go(job.id, error)
+            return False
+
+    def _let_go(self, job_id: str, error: Exception) -> None:
+        """A job that had to be let go is left alone for a while."""
+        if isinstance(error, OUT_OF_REACH):
+            log.error("the journal is out of reach, job let go: job=%s %s", job_id, error)
+        else:
+            log.error("a defect, job let go: job=%s", job_id, exc_info=error)
+        self._until[job_id] = time.monotonic() + LEFT_ALONE_S
 
     def _sweep_for_ever(self) -> None:
         out_of_reach = False
@@ -81,7 +111,6 @@ class Sweeper:
             threading.Thread(
                 target=self._take_with_following,
                 args=(job,),
-                kwargs={"rung": False},
                 name=f"job-{job.id}",
                 daemon=True,
             ).start()
@@ -101,7 +130,7 @@ class Sweeper:
 
     def _left_alone(self) -> set[str]:
         now = time.monotonic()
-        for job, until in list(self._let_go.items()):
+        for job, until in list(self._until.items()):
             if until <= now:
-                self._let_go.pop(job, None)
-        return set(self._let_go)
+                self._until.pop(job, None)
+        return set(self._until)

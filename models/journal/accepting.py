@@ -59,54 +59,57 @@ def accept(database: Database, submission: Submission, *, outbox: bool) -> Accep
     The same id with the same payload is the same job; with another payload it raises DifferentPayloadError.
     """
     with database.write() as connection:
-        _insert_if_new(
-            connection, _NEW_INSTANCE, {"id": submission.instance, "state": InstanceState.ABSENT, "epoch": 0}
-        )
-        new = _insert_if_new(
-            connection,
-            _NEW_JOB,
-            {
-                "id": submission.id,
-                "operation": submission.operation,
-                "job_class": submission.job_class,
-                "instance": submission.instance,
-                "host": submission.host,
-                "sent_to": submission.host,
-                "request": dict(submission.request),
-                "payload_digest": submission.digest,
-                "canvas": None if submission.canvas is None else dict(submission.canvas),
-                "state": JobState.QUEUED,
-                "run": 1,
-                "epoch": 0,
-                "past_return": False,
-                "waits": 0,
-            },
-        )
-        row = connection.execute(_BY_ID, {"wanted": submission.id}).one()
-        if not new:
-            if row.payload_digest != submission.digest:
-                raise DifferentPayloadError(
-                    f"job id {submission.id} belongs to another request already "
-                    f"({row.operation} of instance {row.instance} on host {row.host})."
-                )
-            return Accepted(job_from_row(row), new=False)
-        connection.execute(_FIRST_RUN, {"job": submission.id, "number": 1})
-        record_event(
-            connection,
-            submission.id,
-            1,
-            EventType.SUBMITTED,
-            actor=submission.actor,
-            data={
-                "operation": submission.operation,
-                "instance": str(submission.instance),
-                "host": submission.host,
-                "request": dict(submission.request),
-            },
-        )
-        if outbox:
-            leave_in_outbox(connection, submission.id, 1, OutboxKind.RING, submission.host)
-        return Accepted(job_from_row(row), new=True)
+        return accept_within(connection, submission, outbox=outbox)
+
+
+def accept_within(connection: Connection, submission: Submission, *, outbox: bool) -> Accepted:
+    """`accept`, as a part of a transaction."""
+    _insert_if_new(connection, _NEW_INSTANCE, {"id": submission.instance, "state": InstanceState.ABSENT, "epoch": 0})
+    new = _insert_if_new(
+        connection,
+        _NEW_JOB,
+        {
+            "id": submission.id,
+            "operation": submission.operation,
+            "job_class": submission.job_class,
+            "instance": submission.instance,
+            "host": submission.host,
+            "sent_to": submission.host,
+            "request": dict(submission.request),
+            "payload_digest": submission.digest,
+            "canvas": None if submission.canvas is None else dict(submission.canvas),
+            "state": JobState.QUEUED,
+            "run": 1,
+            "epoch": 0,
+            "past_return": False,
+            "waits": 0,
+        },
+    )
+    row = connection.execute(_BY_ID, {"wanted": submission.id}).one()
+    if not new:
+        if row.payload_digest != submission.digest:
+            raise DifferentPayloadError(
+                f"job id {submission.id} belongs to another request already "
+                f"({row.operation} of instance {row.instance} on host {row.host})."
+            )
+        return Accepted(job_from_row(row), new=False)
+    connection.execute(_FIRST_RUN, {"job": submission.id, "number": 1})
+    record_event(
+        connection,
+        submission.id,
+        1,
+        EventType.SUBMITTED,
+        actor=submission.actor,
+        data={
+            "operation": submission.operation,
+            "instance": str(submission.instance),
+            "host": submission.host,
+            "request": dict(submission.request),
+        },
+    )
+    if outbox:
+        leave_in_outbox(connection, submission.id, 1, OutboxKind.RING, submission.host)
+    return Accepted(job_from_row(row), new=True)
 
 
 def note(database: Database, job: str, event: EventType, *, actor: str, data: Json) -> None:

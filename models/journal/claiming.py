@@ -123,8 +123,13 @@ _TAKE_FIRST = (
 )
 
 
-class _DisplacedError(Exception):
-    """Another worker has registered the host since: nothing is claimed, and nothing was written."""
+class DisplacedError(Exception):
+    """Another worker has registered the host since: nothing may be claimed."""
+
+
+def displaced(claimant: Claimant) -> NotNow:
+    """What a claim comes to after a DisplacedError."""
+    return NotNow(f"another worker serves {claimant.host} now; this one must end")
 
 
 def claim(
@@ -136,28 +141,35 @@ def claim(
     """
     try:
         with database.write() as connection:
-            instance = connection.execute(_INSTANCE_OF, {"wanted": job_id}).one_or_none()
-            if instance is None:
-                return NotNow(f"there is no job {job_id}")
-            row = connection.execute(_JOB, {"wanted": job_id}).one()
-            refusal = _not_now(connection, row, claimant)
-            if refusal is not None:
-                return refusal
-            job = job_from_row(row)
-            terms = terms_of(job)
-            if row.state is JobState.QUEUED and _lives_elsewhere(instance, claimant.host):
-                return _redirect(connection, job, instance.host, outbox=outbox)
-            # a job that was begun holds its instance already, and superseded whom it would at its first claim
-            standing_before = _before(connection, job) if row.state is JobState.QUEUED else []
-            held_by = [other for other in standing_before if not yields(other, job, terms)]
-            if held_by:
-                return NotNow(f"job {held_by[0].id} of the same instance comes first ({held_by[0].state})")
-            epoch = instance.epoch + 1
-            for other in standing_before:
-                supersede(connection, other, job, epoch, outbox=outbox)
-            return _take(connection, job, instance, terms, claimant, epoch, standing_before)
-    except _DisplacedError:
-        return NotNow(f"another worker serves {claimant.host} now; this one must end")
+            return claim_within(connection, job_id, claimant, terms_of, outbox=outbox)
+    except DisplacedError:
+        return displaced(claimant)
+
+
+def claim_within(
+    connection: Connection, job_id: str, claimant: Claimant, terms_of: Callable[[JobRecord], Terms], *, outbox: bool
+) -> Lease | NotNow:
+    """`claim`, as a part of a transaction, which a DisplacedError must end."""
+    instance = connection.execute(_INSTANCE_OF, {"wanted": job_id}).one_or_none()
+    if instance is None:
+        return NotNow(f"there is no job {job_id}")
+    row = connection.execute(_JOB, {"wanted": job_id}).one()
+    refusal = _not_now(connection, row, claimant)
+    if refusal is not None:
+        return refusal
+    job = job_from_row(row)
+    terms = terms_of(job)
+    if row.state is JobState.QUEUED and _lives_elsewhere(instance, claimant.host):
+        return _redirect(connection, job, instance.host, outbox=outbox)
+    # a job that was begun holds its instance already, and superseded whom it would at its first claim
+    standing_before = _before(connection, job) if row.state is JobState.QUEUED else []
+    held_by = [other for other in standing_before if not yields(other, job, terms)]
+    if held_by:
+        return NotNow(f"job {held_by[0].id} of the same instance comes first ({held_by[0].state})")
+    epoch = instance.epoch + 1
+    for other in standing_before:
+        supersede(connection, other, job, epoch, outbox=outbox)
+    return _take(connection, job, instance, terms, claimant, epoch, standing_before)
 
 
 def _not_now(connection: Connection, row: Row[Any], claimant: Claimant) -> NotNow | None:
@@ -217,7 +229,7 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
         _RAISE_SEQUENCE, {"here": claimant.host, "claimant": claimant.worker}
     ).scalar_one_or_none()
     if sequence is None:
-        raise _DisplacedError
+        raise DisplacedError
     taken = connection.execute(
         _TAKE_FIRST if first else _TAKE_AGAIN,
         {"wanted": job.id, "new_epoch": epoch, "worker": claimant.worker}

@@ -5,6 +5,7 @@ the same job; ours keeps none, but for a message that has not arrived yet, brief
 """
 
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -38,6 +39,11 @@ class EarlyRevokes:
             self._until.move_to_end(job)
             while len(self._until) > EARLY_REVOKES_MAX:
                 self._until.popitem(last=False)
+
+    def has(self, job: str) -> bool:
+        """Whether a revoke of the job is waiting."""
+        with self._lock:
+            return self._until.get(job, -math.inf) > self._clock()
 
     def withdraw(self, job: str) -> bool:
         """Whether a revoke of the job is waiting; it is forgotten with this."""

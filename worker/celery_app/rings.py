@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -17,7 +17,6 @@ from models.engine import OUT_OF_REACH, Database
 from models.inventory import host_exists
 from models.journal.accepting import Accepted, DifferentPayloadError, accept, note
 from models.journal.asking import request_cancel
-from models.records import JobRecord
 from models.states import EventType
 from models.submission import Submission
 from tasks.catalogue import Catalogue
@@ -27,11 +26,9 @@ from worker.celery_app.app import task_name
 from worker.celery_app.revoking import EarlyRevokes
 from worker.celery_app.turns import Turns
 from worker.retrying import insist
+from worker.run import RECORDING_DEADLINE_S
 
 log = logging.getLogger(__name__)
-
-#: How long a message is kept in hand while the journal is out of reach, in seconds; then it goes back to its queue.
-RECORDING_DEADLINE_S = 60.0
 
 #: What of a message's request is canvas: kept with the job, used once, when it settles.
 CANVAS_FIELDS = (
@@ -79,10 +76,14 @@ class KeepingRequest(CeleryRequest):
 
 
 class JobTaker(Protocol):
-    """Who runs a job that was rung for, if it can be claimed now."""
+    """Who records a job that came in a message, and runs it, if it can be claimed now."""
 
-    def take_rung(self, job: JobRecord) -> None:
-        """Claim and carry out the job, and what waits for its slot afterwards; or return at once. Raises nothing."""
+    def take_new(self, submission: Submission, recorded: Callable[[Accepted], None]) -> None:
+        """Record the job, call ``recorded``, carry it out, and what waits for its slot afterwards; or return at once.
+
+        Raises DifferentPayloadError, and what the journal raises when it is out of reach for a minute; nothing once
+        ``recorded`` was called.
+        """
         ...
 
 
@@ -119,12 +120,21 @@ class Rings:
             app.register_task(type(f"Compute{operation.title()}", (ComputeTask,), {"name": task_name(operation)})())
 
     def answer(self, task: Any, payload: Mapping[str, object]) -> None:  # noqa: ANN401  # Celery's task is untyped
-        """Record, acknowledge, take; ends with Ignore for every job that the journal knows."""
+        """Record, acknowledge, run; ends with Ignore for every job that the journal knows."""
         message: KeepingRequest = _this_thread.request
         job_id: str = task.request.id
+
+        def recorded(accepted: Accepted) -> None:
+            message.turn.done()
+            message.acknowledge()
+            if accepted.new and self._revokes.withdraw(job_id):  # it came while the job was being recorded
+                self._cancel(job_id, "celery:revoke", "revoked as it arrived")
+
         message.turn.wait(RECORDING_DEADLINE_S)
         try:
-            accepted = insist(lambda: self._record(task, payload), on=OUT_OF_REACH, for_s=RECORDING_DEADLINE_S)
+            submission = insist(lambda: self._read_known(task, payload), on=OUT_OF_REACH, for_s=RECORDING_DEADLINE_S)
+            if submission is not None:
+                self._take(submission, task.request, recorded)
         except OUT_OF_REACH as error:
             log.error("journal out of reach, message given back: job=%s %s", job_id, error)  # noqa: TRY400
             message.reject(requeue=True)
@@ -135,28 +145,40 @@ class Rings:
         finally:
             message.turn.done()
         message.acknowledge()
-        if accepted is not None:
-            self._taker.take_rung(accepted.job)
         raise Ignore
 
-    def _record(self, task: Any, payload: Mapping[str, object]) -> Accepted | None:  # noqa: ANN401
-        """The job, recorded; None for a ring that is refused under a known id."""
+    def _read_known(self, task: Any, payload: Mapping[str, object]) -> Submission | None:  # noqa: ANN401
+        """What was sent; None for a ring that is refused under a known id."""
         request = task.request
         try:
-            submission = self._read(task.name, request, payload)
+            return self._read(task.name, request, payload)
         except BadRequestError as error:
             if reading.job(self._database, str(request.id)) is None:
                 raise
             self._refuse(str(request.id), str(error))
             return None
+
+    def _take(self, submission: Submission, request: Any, recorded: Callable[[Accepted], None]) -> None:  # noqa: ANN401
+        """Have the job recorded and run; what is known to keep it from running is recorded first."""
         try:
-            accepted = accept(self._database, submission, outbox=False)
+            if self._is_plain(submission, request):
+                self._taker.take_new(submission, recorded)
+                return
+            accepted = insist(
+                lambda: accept(self._database, submission, outbox=False), on=OUT_OF_REACH, for_s=RECORDING_DEADLINE_S
+            )
+            if accepted.new:
+                insist(
+                    lambda: self._judge_new(accepted, submission, request),
+                    on=OUT_OF_REACH,
+                    for_s=RECORDING_DEADLINE_S,
+                )
+            self._taker.take_new(submission, recorded)
         except DifferentPayloadError as error:
             self._refuse(submission.id, str(error))
-            return None
-        if accepted.new:
-            self._judge_new(accepted, submission, request)
-        return accepted
+
+    def _is_plain(self, submission: Submission, request: Any) -> bool:  # noqa: ANN401
+        return submission.host == self._host and not self._revokes.has(submission.id) and not _expired(request.expires)
 
     def _read(self, name: str, request: Any, payload: Mapping[str, object]) -> Submission:  # noqa: ANN401
         unknown = sorted(set(payload) - {"instance", "request", "host"})
@@ -192,13 +214,12 @@ class Rings:
                 data={"queue_of": self._host, "host": job.host},
             )
         if self._revokes.withdraw(job.id):
-            request_cancel(
-                self._database, job.id, actor="celery:revoke", reason="revoked before it arrived", outbox=True
-            )
+            self._cancel(job.id, "celery:revoke", "revoked before it arrived")
         elif _expired(request.expires):
-            request_cancel(
-                self._database, job.id, actor=submission.actor, reason="expired before it was accepted", outbox=True
-            )
+            self._cancel(job.id, submission.actor, "expired before it was accepted")
+
+    def _cancel(self, job_id: str, actor: str, reason: str) -> None:
+        request_cancel(self._database, job_id, actor=actor, reason=reason, outbox=True)
 
     def _refuse(self, job_id: str, why: str) -> None:
         log.warning("ring refused: job=%s %s", job_id, why)

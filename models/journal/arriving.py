@@ -1,0 +1,38 @@
+"""Arriving: a job that its sender's message brings to a worker, recorded and claimed in one commit."""
+
+from collections.abc import Callable
+
+from sqlalchemy import bindparam, select
+
+from models.engine import Database
+from models.journal.accepting import Accepted, accept, accept_within
+from models.journal.claiming import Claimant, DisplacedError, Lease, NotNow, claim_within, displaced
+from models.journal.superseding import Terms
+from models.records import JobRecord
+from models.submission import Submission
+from models.tables import instances
+
+_LOCK_INSTANCE = select(instances.c.id).where(instances.c.id == bindparam("wanted")).with_for_update()
+
+
+def accept_and_claim(
+    database: Database,
+    submission: Submission,
+    claimant: Claimant,
+    terms_of: Callable[[JobRecord], Terms],
+    *,
+    outbox: bool,
+) -> tuple[Accepted, Lease | NotNow]:
+    """What `accept`, without a ring, and `claim`, after it, would have done; what cannot be claimed is recorded alone.
+
+    Raises DifferentPayloadError, as `accept` does.
+    """
+    try:
+        with database.write() as connection:
+            # First, as in every claim: a new job's reference to its instance is a lock, too, though a weaker one, and
+            # two transactions that both have that one would wait for each other.
+            connection.execute(_LOCK_INSTANCE, {"wanted": submission.instance})
+            accepted = accept_within(connection, submission, outbox=False)
+            return accepted, claim_within(connection, submission.id, claimant, terms_of, outbox=outbox)
+    except DisplacedError:
+        return accept(database, submission, outbox=False), displaced(claimant)
