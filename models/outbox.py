@@ -84,6 +84,24 @@ def undelivered(  # noqa: PLR0913  # a query's conditions
         ]
 
 
+def take_over(database: Database, letter: Letter) -> bool:
+    """Whether the letter of a host that leaves it lying is now the caller's to deliver: one of those who ask gets it.
+
+    It counts as a try.
+    """
+    with database.write() as connection:
+        taken = connection.execute(
+            update(outbox)
+            .where(
+                outbox.c.number == letter.number,
+                outbox.c.published_at.is_(None),
+                outbox.c.tries == letter.tries,
+            )
+            .values(tries=letter.tries + 1)
+        )
+    return taken.rowcount == 1
+
+
 def delivered(database: Database, letter: Letter) -> None:
     """Note that the broker has the letter."""
     with database.write() as connection:

@@ -889,6 +889,17 @@ def test_a_letter_stays_until_it_was_delivered(desk: Desk) -> None:
     assert desk.scalar("SELECT error FROM outbox") is None
 
 
+def test_a_letter_that_lies_about_is_taken_over_by_one(desk: Desk) -> None:
+    """Of those who saw it in the same state, one delivers it; who sees it later may try again."""
+    accept(desk.database, submission("a"), outbox=True)
+    [letter] = outbox.undelivered(desk.database)
+    assert [outbox.take_over(desk.database, letter) for _ in range(2)] == [True, False]
+    [again] = outbox.undelivered(desk.database)
+    assert outbox.take_over(desk.database, again)
+    outbox.delivered(desk.database, letter)
+    assert not outbox.take_over(desk.database, replace(again, tries=again.tries + 2))
+
+
 def test_letters_are_told_apart_by_host_job_and_age(desk: Desk) -> None:
     """Anyone may ring; what a job came to is told by its own host; a fresh letter is left to who wrote it."""
     accept(desk.database, submission("a", host="h2"), outbox=True)

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from typing_extensions import override
 
 from models.engine import Database
-from models.outbox import Letter, delivered, not_delivered, undelivered
+from models.outbox import Letter, delivered, not_delivered, take_over, undelivered
 from models.records import JobRecord, Progress
 from models.states import JobState, OutboxKind
 from worker.celery_app.app import queue_name, task_name
@@ -43,8 +43,8 @@ CLAIM_TOLD_AFTER_S = 0.02
 GIVE_WAY_S = 0.005
 #: While so many errands wait, the broker is slow or away, and progress is old before it is told.
 PROGRESS_WAITS_BEHIND = 50
-#: Rings of others are left to whoever committed them for this long.
-OTHERS_RINGS_AGE = timedelta(seconds=5)
+#: Rings are left to whoever committed them for this long, and outcomes to their host, which may be down.
+OTHERS_LETTERS_AGE = timedelta(seconds=5)
 #: Namespace of the ids that callbacks get where their sender gave them none: fixed, so that they are the same again.
 _CALLBACK_IDS = uuid.UUID("5b0f1f5c-5a4e-4c57-9d0c-3f2f1c2b7a10")
 _UNREACHABLE = (OSError, OperationalError, RedisConnectionError, RedisTimeoutError)
@@ -183,13 +183,21 @@ class Postman(threading.Thread):
         now = time.monotonic()
         waiting = [number for number, until in self._not_before.items() if until > now]
         outcomes = undelivered(self._database, host=self._host, kind=OutboxKind.OUTCOME, but=waiting)
-        rings = undelivered(self._database, kind=OutboxKind.RING, min_age=OTHERS_RINGS_AGE, but=waiting)
-        for letter in (*outcomes, *rings):
+        others = undelivered(self._database, min_age=OTHERS_LETTERS_AGE, but=waiting)
+        for letter in (*outcomes, *(other for other in others if other.kind is OutboxKind.RING)):
             self._deliver(letter)
+        for letter in others:
+            if self._is_anothers(letter) and take_over(self._database, letter):
+                self._deliver(letter)
 
     def _deliver_for(self, job_id: str) -> None:
         for letter in undelivered(self._database, job=job_id):
-            self._deliver(letter)
+            if not self._is_anothers(letter):
+                self._deliver(letter)
+
+    def _is_anothers(self, letter: Letter) -> bool:
+        """Of two postmen who deliver the same outcome, each would send its links."""
+        return letter.kind is OutboxKind.OUTCOME and letter.host != self._host
 
     def _deliver(self, letter: Letter) -> None:
         """Deliver the letter, and note it. Without a broker all letters wait; one with a defect waits alone."""

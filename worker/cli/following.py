@@ -1,6 +1,11 @@
 """Following a job to its end: a live table on a terminal, one line per change elsewhere."""
 
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Self
 
 from rich.console import Console, Group
@@ -31,13 +36,17 @@ _COLOURS = {
 
 
 def follow(database: Database, job_id: str, *, timeout_s: float | None, console: Console) -> tuple[JobDetails, int]:
-    """Show the job until it ends, is quarantined, or the time is up; what it came to, and the exit status."""
+    """Show the job until it ends, is quarantined, or the time is up; what it came to, and the exit status.
+
+    Raises KeyboardInterrupt when it is interrupted, at a moment of its own.
+    """
     until = None if timeout_s is None else time.monotonic() + timeout_s
     live = console.is_terminal
     with (
         Live(console=console, transient=False, auto_refresh=live, refresh_per_second=10)
         if live
-        else _Lines(console) as shown
+        else _Lines(console) as shown,
+        _interruptions() as interrupted,
     ):
         while True:
             details = reading.job_details(database, job_id)
@@ -52,7 +61,27 @@ def follow(database: Database, job_id: str, *, timeout_s: float | None, console:
                 return details, OF_STATE[state]
             if until is not None and time.monotonic() >= until:
                 return details, TIMEOUT
-            time.sleep(INTERVAL_S)
+            if interrupted.wait(INTERVAL_S):
+                raise KeyboardInterrupt
+
+
+@contextmanager
+def _interruptions() -> Iterator[threading.Event]:
+    """Set by the first Ctrl-C: as an exception, it is lost when it comes while Python runs a finaliser.
+
+    The second one is an exception again, for a journal that does not answer.
+    """
+    interrupted = threading.Event()
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Lines:
