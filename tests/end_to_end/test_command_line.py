@@ -78,7 +78,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_watch_it(
     site.start_worker()
     assert site.worker.terminate(30) == 0, site.log
     target = ["--host", "h1", "--instance", str(instance), "--request", "-", "--job-id", "watched", "--wait"]
-    watcher = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "worker.cli", "submit", "spawn", *target],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -86,19 +86,22 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_watch_it(
         text=True,
         env=site.environment,
         cwd=CHECKOUT,
-    )
-    assert watcher.stdin is not None
-    watcher.stdin.write(json.dumps(small_guest))
-    watcher.stdin.close()
-    watcher.stdin = None
-    assert watcher.stdout is not None
-    assert watcher.stdout.readline() == "watched\n"
-    assert watcher.stderr is not None
-    while "queued" not in watcher.stderr.readline():
-        pass
+    ) as watcher:
+        try:
+            assert watcher.stdin is not None
+            watcher.stdin.write(json.dumps(small_guest))
+            watcher.stdin.close()
+            watcher.stdin = None
+            assert watcher.stdout is not None
+            assert watcher.stdout.readline() == "watched\n"
+            assert watcher.stderr is not None
+            while "queued" not in watcher.stderr.readline():
+                pass
 
-    watcher.send_signal(signal.SIGINT)
-    _, said = watcher.communicate(timeout=20)
+            watcher.send_signal(signal.SIGINT)
+            _, said = watcher.communicate(timeout=20)
+        finally:
+            watcher.kill()
 
     assert watcher.returncode == 130
     assert "hostler jobs watch watched" in said
