@@ -73,6 +73,7 @@ def step_from_row(row: Row[Any]) -> StepRecord:
         started_at=row.started_at,
         ended_at=row.ended_at,
         error=_error(row.error),
+        skipped_by=row.skipped_by,
     )
 
 

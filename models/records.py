@@ -157,6 +157,7 @@ class StepRecord:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     error: ErrorRecord | None = None
+    skipped_by: str | None = None  #: the operator by whose word it is not looked at
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ class JobRecord:
     """A job's row."""
 
     id: str
-    number: int  #: order of submission
+    number: int  #: order of submission of its run
     operation: str
     operation_version: int | None
     job_class: JobClass

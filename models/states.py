@@ -109,6 +109,7 @@ class OutboxKind(StrEnum):
     """What an outbox row still has to tell the broker."""
 
     RING = "ring"  #: a worker should look at the job
+    FORGET = "forget"  #: what Celery still has of an earlier run's outcome
     OUTCOME = "outcome"  #: the Celery state, result and callbacks of a settled run
 
 
@@ -130,6 +131,10 @@ class EventType(StrEnum):
     MOVING_AGAIN = "moving_again"  #: something comes of it again
     RING_REFUSED = "ring_refused"
     MISROUTED = "misrouted"
+    RETRIED = "retried"  #: an operator began a new run
+    RESUMED = "resumed"  #: an operator had it go on
+    STEP_SKIPPED = "step_skipped"  #: an operator counts the step as past
+    DECISION_REFUSED = "decision_refused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"

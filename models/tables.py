@@ -136,7 +136,7 @@ Index("uq_devices_place", devices.c.place, unique=True)
 jobs = Table(
     "jobs",
     metadata,
-    Column("number", _BIG, primary_key=True, autoincrement=True),  # the order of submission
+    Column("number", _BIG, primary_key=True, autoincrement=True),  # the order of submission of its run
     Column("id", _JOB_ID, nullable=False, unique=True),
     Column("operation", String(64), nullable=False),
     Column("operation_version", Integer, nullable=True),
@@ -216,6 +216,7 @@ steps = Table(
     Column("started_at", UtcDateTime(), nullable=True),
     Column("ended_at", UtcDateTime(), nullable=True),
     Column("error", _JSON, nullable=True),
+    Column("skipped_by", String(255), nullable=True),  # whose word it is that it needs no look
     ForeignKeyConstraint(["job", "run"], ["runs.job", "runs.number"], ondelete="CASCADE"),
 )
 Index("uq_steps_name_once_per_run", steps.c.job, steps.c.run, steps.c.direction, steps.c.name, unique=True)

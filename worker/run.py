@@ -22,7 +22,7 @@ from models.journal.stepping import OvertakenError, Seen
 from models.journal.superseding import Terms
 from models.journal.undoing import begin_undo
 from models.records import ErrorRecord, JobRecord, Progress, StepRecord
-from models.states import ENDED, Direction, ErrorClass, JobClass, JobState, StepState, Verdict
+from models.states import ENDED, Direction, ErrorClass, JobClass, JobState, Verdict
 from models.submission import Submission
 from tasks.catalogue import Catalogue
 from tasks.host import Host, HostError
@@ -214,7 +214,7 @@ class Runner:
         for record in run.lease.steps:
             elsewhere = run.elsewhere(record.name)
             if elsewhere is None:
-                if record.state not in ENDED or run.is_worth_a_look(record.name):
+                if record.skipped_by is None and (record.state not in ENDED or run.is_worth_a_look(record.name)):
                     run.make_true(steps[record.name], record)
             elif not elsewhere:
                 run.skip(record)
@@ -236,7 +236,7 @@ class Runner:
         made = {record.position: record for record in records if record.direction is Direction.DO}
         try:
             for record in records:
-                if record.direction is Direction.UNDO and record.state is not StepState.DONE:
+                if record.direction is Direction.UNDO and record.state not in ENDED:
                     elsewhere = run.elsewhere(record.name)
                     if elsewhere is not None:
                         self._hop(run, elsewhere)

@@ -17,8 +17,9 @@ from uuid import UUID
 import migrations
 from models.engine import Database
 from models.inventory import Registration, register, stopped
-from models.journal.asking import Answer, request_cancel, request_force_complete
+from models.journal.asking import Answer, Asked, request_cancel, request_force_complete
 from models.journal.claiming import Claimant
+from models.journal.deciding import resume, retry, settle_by_hand, skip
 from models.reading import job as job_record
 from tasks.catalogue import OPERATIONS, Catalogue
 from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Volumes
@@ -207,22 +208,29 @@ def _registration(settings: Settings, hypervisor: Hypervisor, worker: UUID) -> R
 
 
 def _verbs(database: Database, postman: Postman, *, outbox: bool) -> dict[str, ops.Verb]:
-    def cancel(job: str, actor: str, reason: str) -> Answer:
-        answer = request_cancel(database, job, actor=actor, reason=reason, outbox=outbox)
-        postman.left_in_outbox(job)
-        return answer
+    def telling(decide: Callable[..., Answer], **fixed: object) -> Callable[..., Answer]:
+        def ask(job: str, asked: Asked, **options: object) -> Answer:
+            answer = decide(database, job, asked, **fixed, **options)
+            postman.left_in_outbox(job)
+            return answer
 
-    def force_complete(job: str, actor: str, reason: str) -> Answer:
-        return request_force_complete(database, job, actor=actor, reason=reason)
+        return ask
 
-    return {"job_cancel": cancel, "job_force_complete": force_complete}
+    return {
+        "job_cancel": telling(request_cancel, outbox=outbox),
+        "job_force_complete": telling(request_force_complete),
+        "job_retry": telling(retry, outbox=outbox),
+        "job_resume": telling(resume, outbox=outbox),
+        "job_skip": telling(skip),
+        "job_settle": telling(settle_by_hand, outbox=outbox),
+    }
 
 
 def _canceller(database: Database, postman: Postman, *, outbox: bool) -> Callable[[str, str], Answer | None]:
     def cancel(job_id: str, reason: str) -> Answer | None:
         if job_record(database, job_id) is None:
             return None
-        answer = request_cancel(database, job_id, actor="celery:revoke", reason=reason, outbox=outbox)
+        answer = request_cancel(database, job_id, Asked("celery:revoke", reason), outbox=outbox)
         postman.left_in_outbox(job_id)
         return answer
 

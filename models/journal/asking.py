@@ -1,6 +1,7 @@
 """Asking: what people and programs want of a job that somebody else carries out. Its worker notices in time."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, exists, select, update
 
@@ -14,6 +15,18 @@ from models.tables import jobs, steps
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Who asks for something, and why."""
+
+    actor: str
+    reason: str = ""
+
+    def as_json(self, **more: object) -> dict[str, Any]:
+        """What stands in the event."""
+        return {"reason": self.reason, **more}
+
+
+@dataclass(frozen=True)
 class Answer:
     """What became of what was asked: ``taken`` is False when it was refused, and ``sentence`` says why."""
 
@@ -21,14 +34,13 @@ class Answer:
     sentence: str
 
 
-def request_cancel(database: Database, job_id: str, *, actor: str, reason: str, outbox: bool) -> Answer:
+def request_cancel(database: Database, job_id: str, asked: Asked, *, outbox: bool) -> Answer:
     """Ask a job to stop: a queued one is cancelled here, a begun one at its next safe point, undone."""
     with database.write() as connection:
         row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one_or_none()
         if row is None:
             return Answer(taken=False, sentence=f"there is no job {job_id}.")
         job = job_from_row(row)
-        asked = {"reason": reason}
         refusal = _cancel_refusal(job)
         if refusal is not None:
             record_event(
@@ -36,12 +48,16 @@ def request_cancel(database: Database, job_id: str, *, actor: str, reason: str, 
                 job.id,
                 job.run,
                 EventType.CANCEL_REFUSED,
-                actor=actor,
-                data={**asked, "because": refusal},
+                actor=asked.actor,
+                data=asked.as_json(because=refusal),
             )
             return Answer(taken=False, sentence=refusal)
-        record_event(connection, job.id, job.run, EventType.CANCEL_REQUESTED, actor=actor, data=asked)
+        record_event(connection, job.id, job.run, EventType.CANCEL_REQUESTED, actor=asked.actor, data=asked.as_json())
         connection.execute(update(jobs).where(jobs.c.id == job.id).values(cancel_requested_at=now_in_database()))
+        if job.state is JobState.QUARANTINED:
+            # it goes on as one whose worker died, and finds the cancel
+            connection.execute(update(jobs).where(jobs.c.id == job.id).values(state=JobState.RUNNING, waits=0))
+            return Answer(taken=True, sentence=f"job {job.id} is taken out of quarantine, and is undone.")
         if job.state is JobState.QUEUED:
             end(connection, job, JobState.CANCELLED, None, outbox=outbox)
             return Answer(taken=True, sentence=f"job {job.id} is cancelled; nothing of it was begun.")
@@ -54,15 +70,17 @@ def request_cancel(database: Database, job_id: str, *, actor: str, reason: str, 
 def _cancel_refusal(job: JobRecord) -> str | None:
     if job.state in FINAL:
         return f"job {job.id} has {job.state} already."
-    if job.state is JobState.QUARANTINED:
-        return f"job {job.id} is quarantined; an operator decides what becomes of it."
     if job.past_return:
-        return f"job {job.id} is past its point of no return: {job.operation} can only go forward."
+        return f"job {job.id} is past its point of no return: {job.operation} can only go forward{_stuck(job)}."
     if job.verdict is not None:
-        return f"job {job.id} is being undone already."
+        return f"job {job.id} is being undone already{_stuck(job)}."
     if job.cancel_requested:
         return f"job {job.id} was asked to stop already."
     return None
+
+
+def _stuck(job: JobRecord) -> str:
+    return "; it is quarantined, so resume or settle it" if job.state is JobState.QUARANTINED else ""
 
 
 def _has_work_on(connection: Connection, job: JobRecord, host: str) -> bool:
@@ -81,20 +99,21 @@ def _call_back(connection: Connection, job: JobRecord, home: str, *, outbox: boo
         leave_in_outbox(connection, job.id, job.run, OutboxKind.RING, home)
 
 
-def request_force_complete(database: Database, job_id: str, *, actor: str, reason: str) -> Answer:
+def request_force_complete(database: Database, job_id: str, asked: Asked) -> Answer:
     """Ask a migration under way to be over soon, whatever that costs its guest: post-copy, or a pause."""
     with database.write() as connection:
         row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one_or_none()
         if row is None:
             return Answer(taken=False, sentence=f"there is no job {job_id}.")
         job = job_from_row(row)
-        asked = {"reason": reason}
         refusal = _force_complete_refusal(job)
         if refusal is not None:
-            data = asked | {"because": refusal}
-            record_event(connection, job.id, job.run, EventType.FORCE_COMPLETE_REFUSED, actor=actor, data=data)
+            data = asked.as_json(because=refusal)
+            record_event(connection, job.id, job.run, EventType.FORCE_COMPLETE_REFUSED, actor=asked.actor, data=data)
             return Answer(taken=False, sentence=refusal)
-        record_event(connection, job.id, job.run, EventType.FORCE_COMPLETE_REQUESTED, actor=actor, data=asked)
+        record_event(
+            connection, job.id, job.run, EventType.FORCE_COMPLETE_REQUESTED, actor=asked.actor, data=asked.as_json()
+        )
         connection.execute(
             update(jobs).where(jobs.c.id == job.id).values(force_complete_requested_at=now_in_database())
         )

@@ -7,9 +7,9 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from models.engine import Database, now_in_database
 from models.journal.claiming import Lease
-from models.journal.events import leave_in_outbox, outcome_of, record_event
+from models.journal.events import WORKER, leave_in_outbox, outcome_of, record_event
 from models.journal.stepping import Seen, hold, record_seen
-from models.records import ErrorRecord, JobRecord
+from models.records import NOTHING, ErrorRecord, JobRecord, Json
 from models.states import EventType, InstanceState, JobState, OutboxKind
 from models.tables import instances, jobs, runs
 
@@ -78,25 +78,35 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
             )
         end(connection, lease.job, state, error, outbox=outbox)
         if outbox:
-            _ring_next(connection, lease.job, lease.host)
+            ring_next(connection, lease.job, but=lease.host)
         return True
 
 
-def end(connection: Connection, job: JobRecord, state: JobState, error: ErrorRecord | None, *, outbox: bool) -> None:
-    """Write what the run came to, wherever it is told."""
+def end(  # noqa: PLR0913  # what the run came to
+    connection: Connection,
+    job: JobRecord,
+    state: JobState,
+    error: ErrorRecord | None,
+    *,
+    outbox: bool,
+    actor: str = WORKER,
+    why: Json = NOTHING,
+) -> None:
+    """Write what the run came to, wherever it is told, and whose word that is."""
     outcome = outcome_of(job, state, error)
     said = {"new_error": outcome["error"], "new_outcome": outcome, "new_state": state}
     connection.execute(_JOB_ENDED, said | {"held": job.id, "mine": job.epoch})
     connection.execute(_RUN_ENDED, said | {"held": job.id, "of_run": job.run, "began": job.started_at})
-    record_event(connection, job.id, job.run, _FINAL_EVENT[state], data={"error": outcome["error"], "outcome": outcome})
+    told = {"error": outcome["error"], "outcome": outcome, **why}
+    record_event(connection, job.id, job.run, _FINAL_EVENT[state], actor=actor, data=told)
     if outbox:
         leave_in_outbox(connection, job.id, job.run, OutboxKind.OUTCOME, job.host)
 
 
-def _ring_next(connection: Connection, job: JobRecord, host: str) -> None:
-    """Ring the instance's next job where it is on another host; on this one the settling worker takes it itself."""
+def ring_next(connection: Connection, job: JobRecord, *, but: str = "") -> None:
+    """Ring the instance's next job, ``but`` not on the host whose worker settles: it takes that itself."""
     following = connection.execute(_NEXT_OF_INSTANCE, {"of": job.instance}).one_or_none()
-    if following is not None and following.host != host:
+    if following is not None and following.host != but:
         leave_in_outbox(connection, following.id, following.run, OutboxKind.RING, following.host)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from models.journal.asking import request_cancel
+from models.journal.asking import Asked, request_cancel
 from tasks.catalogue import OPERATIONS
 from tests.crash.furnished import EXTRA_NIC, EXTRA_VOLUME, KEPT_VOLUME, Furnished, Piece
 from tests.crash.moments import MAKING, UNDOING, Moment
@@ -104,7 +104,7 @@ def carry_out(
     guest.dies_at(*kills[0])
     job = guest.site.accept(name, guest.instance, request)
     guest.worker_dies()
-    taken = cancelled and request_cancel(guest.site.database, job, actor="test", reason="a row", outbox=False).taken
+    taken = cancelled and request_cancel(guest.site.database, job, Asked("test", "a row"), outbox=False).taken
     for kill in kills[1:]:
         guest.dies_at(*kill)
         guest.site.start_worker()

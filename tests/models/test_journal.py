@@ -18,7 +18,7 @@ from models import outbox
 from models.engine import Database, now_in_database
 from models.inventory import HostBoundElsewhereError, Registration, register
 from models.journal.accepting import Accepted, DifferentPayloadError, accept, note
-from models.journal.asking import request_cancel
+from models.journal.asking import Asked, request_cancel
 from models.journal.claiming import Lease, NotNow, claim
 from models.journal.due import claimable
 from models.journal.settling import quarantine, settle, wait
@@ -259,7 +259,7 @@ def test_a_worker_whose_host_another_one_has_registered_claims_nothing(desk: Des
 def test_a_success_that_is_no_longer_wanted_is_not_settled(desk: Desk) -> None:
     """A cancel that came while the last step was made is noticed at the settling, unless it came too late."""
     lease = desk.begun("a")
-    request_cancel(desk.database, "a", actor="test", reason="", outbox=False)
+    request_cancel(desk.database, "a", Asked("test"), outbox=False)
     assert not settle(desk.database, lease, JobState.SUCCEEDED, outbox=False)
     assert desk.job("a").state is JobState.RUNNING
     assert settle(desk.database, lease, JobState.CANCELLED, outbox=False)
@@ -557,7 +557,7 @@ def test_a_cancel_is_noticed_before_the_next_intent(desk: Desk) -> None:
     """What was seen is journaled, nothing is intended."""
     lease = desk.begun("a")
     desk.intend(lease, 0)
-    assert request_cancel(desk.database, "a", actor="test", reason="", outbox=False).taken
+    assert request_cancel(desk.database, "a", Asked("test"), outbox=False).taken
     advanced = advance(desk.database, lease, [Seen(0, StepState.DONE)], Intend(1, {}))
     assert advanced.cancelled
     assert [step.state for step in desk.details("a").steps] == [StepState.DONE, StepState.PENDING, StepState.PENDING]
@@ -566,7 +566,7 @@ def test_a_cancel_is_noticed_before_the_next_intent(desk: Desk) -> None:
 def test_a_cancel_is_noticed_at_the_point_of_no_return_itself(desk: Desk) -> None:
     """The intent that would pass the point is not written when the cancel was there first."""
     lease = desk.begun("a")
-    request_cancel(desk.database, "a", actor="test", reason="", outbox=False)
+    request_cancel(desk.database, "a", Asked("test"), outbox=False)
     assert advance(desk.database, lease, (), Intend(0, {}, passes_return=True)).cancelled
     assert not desk.job("a").past_return
 
@@ -586,7 +586,7 @@ def test_no_cancel_is_noticed_while_undoing(desk: Desk) -> None:
     lease = desk.begun("a")
     desk.done(lease, 0)
     begin_undo(desk.database, lease, Verdict.FAILED, MISTAKE, ())
-    request_cancel(desk.database, "a", actor="test", reason="", outbox=False)
+    request_cancel(desk.database, "a", Asked("test"), outbox=False)
     assert not advance(desk.database, lease, (), Intend(0, {}, Direction.UNDO)).cancelled
 
 
@@ -773,7 +773,7 @@ def test_a_quarantined_job_says_why_and_tells_celery_nothing(desk: Desk) -> None
 def test_a_queued_job_is_cancelled_at_once(desk: Desk) -> None:
     """Nothing of it was begun; it is settled with its event and its letter."""
     desk.submit("a")
-    answer = request_cancel(desk.database, "a", actor="ops", reason="not needed", outbox=True)
+    answer = request_cancel(desk.database, "a", Asked("ops", "not needed"), outbox=True)
     assert (answer.taken, answer.sentence) == (True, "job a is cancelled; nothing of it was begun.")
     details = desk.details("a")
     assert details.job.state is JobState.CANCELLED
@@ -790,7 +790,7 @@ def test_a_begun_job_is_asked_to_stop(desk: Desk, state: str) -> None:
     lease = desk.begun("a")
     if state == "waiting":
         wait(desk.database, lease, LATER, TROUBLE)
-    answer = request_cancel(desk.database, "a", actor="ops", reason="", outbox=True)
+    answer = request_cancel(desk.database, "a", Asked("ops"), outbox=True)
     assert (answer.taken, answer.sentence) == (True, f"job a is {state}; it stops at its next safe point.")
     job = desk.job("a")
     assert (job.state, job.cancel_requested) == (JobState(state), True)
@@ -800,7 +800,7 @@ def test_a_begun_job_is_asked_to_stop(desk: Desk, state: str) -> None:
 def test_a_waiting_job_that_is_asked_to_stop_waits_no_longer(desk: Desk) -> None:
     """The sweeper takes it at once to undo it."""
     wait(desk.database, desk.begun("a"), LATER, TROUBLE)
-    request_cancel(desk.database, "a", actor="ops", reason="", outbox=False)
+    request_cancel(desk.database, "a", Asked("ops"), outbox=False)
     assert claimable_now(desk) == ["a"]
     assert desk.claim("a").job.cancel_requested
 
@@ -809,7 +809,7 @@ def test_the_undoing_of_a_cancelled_job_waits_its_time(desk: Desk) -> None:
     """Once the cancel was noticed, what the undoing waits for is waited for."""
     lease = desk.begun("a")
     desk.done(lease, 0)
-    request_cancel(desk.database, "a", actor="ops", reason="", outbox=False)
+    request_cancel(desk.database, "a", Asked("ops"), outbox=False)
     begin_undo(desk.database, lease, Verdict.CANCELLED, None, ())
     wait(desk.database, replace(lease, job=desk.job("a")), LATER, TROUBLE)
     assert claimable_now(desk) == []
@@ -822,17 +822,34 @@ def _past_return(desk: Desk) -> None:
 
 def _asked_already(desk: Desk) -> None:
     desk.begun("a")
-    request_cancel(desk.database, "a", actor="ops", reason="", outbox=False)
+    request_cancel(desk.database, "a", Asked("ops"), outbox=False)
 
 
 def _settled_as(state: JobState) -> Callable[[Desk], object]:
     return lambda desk: settle(desk.database, desk.begun("a"), state, outbox=False)
 
 
+def _stuck_past_return(desk: Desk) -> None:
+    lease = desk.begun("a")
+    advance(desk.database, lease, (), Intend(0, {}, passes_return=True))
+    quarantine(desk.database, lease, MISTAKE)
+
+
+def _stuck_in_undo(desk: Desk) -> None:
+    lease = desk.begun("a")
+    desk.done(lease, 0)
+    begin_undo(desk.database, lease, Verdict.FAILED, MISTAKE, ())
+    quarantine(desk.database, lease, MISTAKE)
+
+
 REFUSED_CANCELS: dict[str, tuple[Callable[[Desk], object], str]] = {
-    "quarantined": (
-        lambda desk: quarantine(desk.database, desk.begun("a"), MISTAKE),
-        "job a is quarantined; an operator decides what becomes of it.",
+    "quarantined past return": (
+        _stuck_past_return,
+        "job a is past its point of no return: spawn can only go forward; it is quarantined, so resume or settle it.",
+    ),
+    "quarantined in its undoing": (
+        _stuck_in_undo,
+        "job a is being undone already; it is quarantined, so resume or settle it.",
     ),
     "past return": (_past_return, "job a is past its point of no return: spawn can only go forward."),
     "asked already": (_asked_already, "job a was asked to stop already."),
@@ -845,7 +862,7 @@ def test_a_cancel_that_is_refused_says_why(desk: Desk, case: str) -> None:
     arrange, sentence = REFUSED_CANCELS[case]
     arrange(desk)
     before = desk.job("a")
-    answer = request_cancel(desk.database, "a", actor="ops", reason="I said so", outbox=True)
+    answer = request_cancel(desk.database, "a", Asked("ops", "I said so"), outbox=True)
     assert (answer.taken, answer.sentence) == (False, sentence)
     assert desk.job("a") == before
     last = desk.details("a").events[-1]
@@ -860,7 +877,7 @@ def test_a_cancel_that_is_refused_says_why(desk: Desk, case: str) -> None:
 def test_a_job_that_nobody_knows_cannot_be_cancelled(desk: Desk) -> None:
     """Nothing is written."""
     before = dump(desk.database)
-    answer = request_cancel(desk.database, "nobody", actor="ops", reason="", outbox=True)
+    answer = request_cancel(desk.database, "nobody", Asked("ops"), outbox=True)
     assert (answer.taken, answer.sentence) == (False, "there is no job nobody.")
     assert dump(desk.database) == before
 
@@ -936,7 +953,7 @@ def _many_jobs(desk: Desk) -> None:
                 elif state == "settled":
                     settle(of.database, lease, JobState.SUCCEEDED, outbox=False)
                 if state == "cancelling":
-                    request_cancel(of.database, job_id, actor="ops", reason="", outbox=False)
+                    request_cancel(of.database, job_id, Asked("ops"), outbox=False)
             if follower != "none":
                 of.submit(f"{number}-{follower}-after-{state}", follower)
                 of.submit(f"{number}-destroy-after-{follower}-after-{state}", "destroy")
@@ -1104,15 +1121,15 @@ def _lived_superseded(desk: Desk) -> None:
 
 def _lived_cancelled(desk: Desk) -> None:
     lease = desk.begun("a")
-    request_cancel(desk.database, "a", actor="ops", reason="", outbox=False)
-    request_cancel(desk.database, "a", actor="ops", reason="", outbox=False)
+    request_cancel(desk.database, "a", Asked("ops"), outbox=False)
+    request_cancel(desk.database, "a", Asked("ops"), outbox=False)
     begin_undo(desk.database, lease, Verdict.CANCELLED, None, ())
     settle(desk.database, lease, JobState.CANCELLED, outbox=False)
 
 
 def _lived_cancelled_before_it_began(desk: Desk) -> None:
     desk.submit("a")
-    request_cancel(desk.database, "a", actor="ops", reason="", outbox=False)
+    request_cancel(desk.database, "a", Asked("ops"), outbox=False)
 
 
 LIVES: dict[str, Callable[[Desk], object]] = {

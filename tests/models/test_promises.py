@@ -344,6 +344,16 @@ def test_a_job_stays_what_it_is(promised: Database, column: str) -> None:
             connection.execute(update(jobs).values({column: literal_column(other)}))
 
 
+def test_a_job_has_another_place_in_the_line_only_with_a_new_run_and_only_further_back(promised: Database) -> None:
+    """It never gets before a job that was submitted earlier."""
+    with trial(promised) as connection:
+        put_all(connection, jobs={"state": JobState.FAILED})
+        run(connection, "UPDATE jobs SET run = run + 1, state = 'queued', number = number + 1")
+        run(connection, "UPDATE jobs SET state = 'cancelled'")
+        with refused(promised, "jobs_stay_what_they_are"):
+            run(connection, "UPDATE jobs SET run = run + 1, state = 'queued', number = number - 1")
+
+
 @pytest.mark.parametrize("state", sorted(FINAL), ids=str)
 @pytest.mark.parametrize(
     "statement",

@@ -7,7 +7,7 @@ import pytest
 
 from models import outbox
 from models.inventory import Registration, register
-from models.journal.asking import request_cancel, request_force_complete
+from models.journal.asking import Asked, request_cancel, request_force_complete
 from models.journal.claiming import Claimant, Lease, NotNow, claim
 from models.journal.due import claimable
 from models.journal.progress import STALLED_AFTER_S, Wanted, report
@@ -165,9 +165,9 @@ def test_progress_is_the_rows_and_hears_what_is_wanted(two: Two) -> None:
     progress = two.desk.job("m").progress
     assert progress is not None
     assert (progress["what"], progress["done_bytes"], progress["eta_s"]) == ("migrating", 50, 2.0)
-    assert request_force_complete(two.desk.database, "m", actor="ops", reason="now").taken
+    assert request_force_complete(two.desk.database, "m", Asked("ops", "now")).taken
     assert report(two.desk.database, lease, HALF_WAY) == Wanted(force_complete=True)
-    assert request_cancel(two.desk.database, "m", actor="ops", reason="no", outbox=True).taken
+    assert request_cancel(two.desk.database, "m", Asked("ops", "no"), outbox=True).taken
     assert report(two.desk.database, lease, HALF_WAY).cancel
     two.hop(lease, "h2")
     assert two.desk.job("m").progress is None
@@ -178,14 +178,14 @@ def test_a_report_passes_the_point_of_no_return_unless_a_cancel_came_first(two: 
     lease = two.migrating()
     report(two.desk.database, lease, HALF_WAY, passes_return=True)
     assert two.desk.job("m").past_return
-    assert not request_cancel(two.desk.database, "m", actor="ops", reason="", outbox=True).taken
+    assert not request_cancel(two.desk.database, "m", Asked("ops"), outbox=True).taken
     assert two.desk.events("m").count("past_return") == 1
 
 
 def test_a_cancel_keeps_a_report_from_passing_the_point_of_no_return(two: Two) -> None:
     """The call is told to stop instead."""
     lease = two.migrating()
-    request_cancel(two.desk.database, "m", actor="ops", reason="", outbox=True)
+    request_cancel(two.desk.database, "m", Asked("ops"), outbox=True)
     assert report(two.desk.database, lease, HALF_WAY, passes_return=True).cancel
     assert not two.desk.job("m").past_return
 
@@ -210,7 +210,7 @@ def test_only_a_migration_under_way_is_made_to_complete(two: Two, job: str, why:
     """Each refusal is a sentence."""
     two.desk.submit("done", "migrate")
     settle(two.desk.database, two.claim("done", two.first), JobState.SUCCEEDED, outbox=False)
-    answer = request_force_complete(two.desk.database, job, actor="ops", reason="")
+    answer = request_force_complete(two.desk.database, job, Asked("ops"))
     assert not answer.taken
     assert why in answer.sentence
 
@@ -241,7 +241,7 @@ def test_a_cancel_after_the_switch_comes_too_late(two: Two) -> None:
     """The success is settled all the same."""
     lease = two.migrating()
     two.desk.intend(lease)
-    request_cancel(two.desk.database, "m", actor="ops", reason="", outbox=True)
+    request_cancel(two.desk.database, "m", Asked("ops"), outbox=True)
     moved = Seen(0, StepState.DONE, passes_return=True)
     assert settle(two.desk.database, lease, JobState.SUCCEEDED, seen=[moved], outbox=True)
 

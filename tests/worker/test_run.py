@@ -10,7 +10,7 @@ from sqlalchemy import text
 from typing_extensions import override
 
 from models.engine import OUT_OF_REACH, Database
-from models.journal.asking import request_cancel
+from models.journal.asking import Asked, request_cancel
 from models.journal.claiming import NotNow
 from models.reading import JobDetails
 from models.records import Json
@@ -370,7 +370,7 @@ def test_a_cancel_during_the_last_step_is_not_overlooked(world: World) -> None:
     """The guest runs by then; it is taken back all the same."""
     listener = Listener(
         ("did", "DomainRunning"),
-        lambda: request_cancel(world.database, "a", actor="test", reason="", outbox=False),
+        lambda: request_cancel(world.database, "a", Asked("test"), outbox=False),
     )
     world.submit("a")
     assert world.take("a", world.worker(watched(OPERATIONS["spawn"], listener))) is None
@@ -408,7 +408,7 @@ def test_a_cancel_between_steps_undoes_the_job(world: World, step: str) -> None:
     """It is noticed before the next effect, and the job settles cancelled with nothing left."""
 
     def ask() -> None:
-        assert request_cancel(world.database, "a", actor="ops", reason="", outbox=False).taken
+        assert request_cancel(world.database, "a", Asked("ops"), outbox=False).taken
 
     listener = Listener(("did", step), ask)
     details = world.run("a", worker=world.worker(watched(spawn, listener)))
@@ -422,7 +422,7 @@ def test_a_waiting_job_that_is_cancelled_is_undone_at_once(world: World) -> None
     """It does not wait its time first."""
     world.fake.fail("domains.define", transient(), times=5)
     world.run("a")
-    assert request_cancel(world.database, "a", actor="ops", reason="", outbox=False).taken
+    assert request_cancel(world.database, "a", Asked("ops"), outbox=False).taken
     assert world.take("a") is None
     assert world.details("a").job.state is JobState.CANCELLED
     assert world.leftovers == ()

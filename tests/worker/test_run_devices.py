@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from models.engine import Database
-from models.journal.asking import request_cancel
+from models.journal.asking import Asked, request_cancel
 from models.states import DeviceKind, Direction, ErrorClass, JobState, StepState
 from tasks.catalogue import OPERATIONS
 from tasks.host import GuestDevice, ShownDevice
@@ -144,9 +144,7 @@ def test_what_an_earlier_job_attached_is_found_and_not_undone(world: World, oper
     world.run("a", operation)
     world.fake.effects.clear()
     last = OPERATIONS[operation].steps[-1].name
-    listener = Listener(
-        ("look", last), lambda: request_cancel(world.database, "b", actor="ops", reason="", outbox=False)
-    )
+    listener = Listener(("look", last), lambda: request_cancel(world.database, "b", Asked("ops"), outbox=False))
     details = world.run("b", operation, world.worker(watched(OPERATIONS[operation], listener)))
     assert set(states(details).values()) == {StepState.FOUND}
     assert states(details, Direction.UNDO) == {}

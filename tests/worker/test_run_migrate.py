@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import update
 
 from models.engine import Database
-from models.journal.asking import request_cancel, request_force_complete
+from models.journal.asking import Asked, request_cancel, request_force_complete
+from models.journal.deciding import resume, skip
 from models.states import Direction, ErrorClass, JobState, StepState
 from models.tables import hosts
 from tasks.catalogue import OPERATIONS
@@ -276,7 +277,7 @@ def test_an_instance_that_lives_at_the_destination_is_never_removed_there(pair: 
     pair.submit()
     pair.take()
     pair.take("m", watched(MIGRATE, arrived))
-    assert request_cancel(pair.database, "m", actor="ops", reason="", outbox=False).taken
+    assert request_cancel(pair.database, "m", Asked("ops"), outbox=False).taken
     details = pair.run()
     assert details.job.state is JobState.QUARANTINED
     assert pair.half("h2") == ("running", ("folder", "console.log", "root.qcow2"))
@@ -301,6 +302,32 @@ def test_a_conflict_that_the_call_itself_meets_is_undone(pair: Pair) -> None:
     pair.submit()
     assert pair.run().job.state is JobState.FAILED
     assert pair.is_on("h1")
+
+
+def _stuck_behind_the_switch(pair: Pair) -> None:
+    pair.first.fake.fail("disks.remove_folder", permanent("the folder cannot be removed"))
+    pair.submit()
+    details = pair.run()
+    assert (details.job.state, details.job.past_return) == (JobState.QUARANTINED, True)
+    assert pair.second.fake.domains.find(pair.first.instance) is not None
+
+
+def test_a_job_stuck_behind_the_switch_goes_on_once_it_is_resumed(pair: Pair) -> None:
+    """Its guest is well all the while; what is left at the source is cleared in the end."""
+    _stuck_behind_the_switch(pair)
+    assert resume(pair.database, "m", Asked("ops", "mended"), outbox=False).taken
+    assert pair.run().job.state is JobState.SUCCEEDED
+    assert pair.is_on("h2")
+
+
+def test_a_job_stuck_behind_the_switch_leaves_what_is_skipped(pair: Pair) -> None:
+    """The guest gets its next job on the host that it is on, by the operator's word."""
+    _stuck_behind_the_switch(pair)
+    assert skip(pair.database, "m", Asked("ops", "I shall clear it"), step="SourceCleared").taken
+    assert resume(pair.database, "m", Asked("ops"), outbox=False).taken
+    assert pair.run().job.state is JobState.SUCCEEDED
+    assert pair.first.known.host == "h2"
+    assert pair.first.fake.disks.folder_exists(pair.first.instance)
 
 
 def test_when_neither_has_it_an_operator_decides(pair: Pair) -> None:
@@ -377,7 +404,7 @@ def _landed(pair: Pair, thread: threading.Thread) -> Any:
 def test_a_migration_in_flight_can_be_cancelled(held: Pair) -> None:
     """The guest stays, and the destination is as it was."""
     thread = _fly(held)
-    assert request_cancel(held.database, "m", actor="ops", reason="", outbox=False).taken
+    assert request_cancel(held.database, "m", Asked("ops"), outbox=False).taken
     details = _landed(held, thread)
     assert (details.job.state, details.job.error) == (JobState.CANCELLED, None)
     assert held.is_on("h1")
@@ -409,7 +436,7 @@ def test_a_cancel_that_came_after_the_switch_is_too_late(pair: Pair, how: str) -
         fake.fail("migrations.there", transient("host h2 cannot be seen"), times=20)
         pair.take()
         assert pair.first.details("m").job.state is JobState.WAITING
-    assert request_cancel(pair.database, "m", actor="ops", reason="", outbox=False).taken
+    assert request_cancel(pair.database, "m", Asked("ops"), outbox=False).taken
     assert pair.run().job.state is JobState.SUCCEEDED
     assert pair.is_on("h2")
 
@@ -419,7 +446,7 @@ def test_a_cancel_calls_back_a_job_that_the_other_host_has_not_begun(pair: Pair)
     pair.submit()
     pair.take()
     assert pair.first.details("m").job.host == "h2"
-    assert request_cancel(pair.database, "m", actor="ops", reason="", outbox=False).taken
+    assert request_cancel(pair.database, "m", Asked("ops"), outbox=False).taken
     assert pair.first.details("m").job.host == "h1"
     pair.take()
     assert pair.first.details("m").job.state is JobState.CANCELLED
@@ -431,9 +458,7 @@ def test_a_job_past_its_switch_waits_its_time_whoever_asked_it_to_stop(pair: Pai
     pair.submit()
     pair.take()
     pair.take()
-    cancel = Listener(
-        ("did", "DomainMigrated"), lambda: request_cancel(pair.database, "m", actor="ops", reason="", outbox=False)
-    )
+    cancel = Listener(("did", "DomainMigrated"), lambda: request_cancel(pair.database, "m", Asked("ops"), outbox=False))
     pair.first.fake.fail("disks.remove_folder", transient(), times=5)
     pair.take("m", watched(MIGRATE, cancel))
     assert pair.first.details("m").job.state is JobState.WAITING
@@ -469,7 +494,7 @@ def test_a_migration_in_flight_shows_its_progress(held: Pair) -> None:
 def test_a_migration_in_flight_can_be_made_to_complete(held: Pair, *, post_copy: bool) -> None:
     """From post-copy on there is only forward, and the journal knew it first."""
     thread = _fly(held, post_copy=post_copy)
-    assert request_force_complete(held.database, "m", actor="ops", reason="").taken
+    assert request_force_complete(held.database, "m", Asked("ops")).taken
     details = _landed(held, thread)
     assert details.job.state is JobState.SUCCEEDED
     assert held.is_on("h2")
@@ -544,7 +569,7 @@ def test_a_destroy_that_took_over_a_begun_job_goes_only_forward(pair: Pair) -> N
     pair.first.fake.fail("domains.find", transient("libvirtd is being restarted"), times=5)
     pair.take("d")
     assert pair.first.details("d").job.state is JobState.WAITING
-    assert not request_cancel(pair.database, "d", actor="ops", reason="", outbox=False).taken
+    assert not request_cancel(pair.database, "d", Asked("ops"), outbox=False).taken
     assert pair.run("d").job.state is JobState.SUCCEEDED
     assert (pair.half("h1"), pair.half("h2")) == ((None, ()), (None, ()))
 

@@ -3,26 +3,65 @@
 Each runs what the command line runs, on whichever worker takes it, and returns what became of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from celery import Celery, Task
 from typing_extensions import override
 
-from models.journal.asking import Answer
+from models.journal.asking import Answer, Asked
 from tasks.requests import BadRequestError
-
-#: ``(job, actor, reason)`` to the answer.
-Verb = Callable[[str, str, str], Answer]
 
 #: As the journal keeps it.
 ACTOR_MAX_LENGTH = 255
 
+#: ``(job, asked, **arguments)`` to the answer.
+Verb = Callable[..., Answer]
 
-def register(app: Celery, verbs: dict[str, Verb]) -> None:
-    """Add a task for each verb, by name: ``job_cancel`` becomes ``ops.job_cancel``."""
-    for name, verb in verbs.items():
-        app.register_task(_task(name, verb)())
+_KINDS = {str: "a text", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a verb takes beside ``job``, and ``reason`` where that is not needed: names and kinds."""
+
+    needed: Mapping[str, type] = field(default_factory=dict)
+    optional: Mapping[str, type] = field(default_factory=dict)
+
+
+#: The verbs, by the names of their tasks after ``ops.``.
+VERBS: Mapping[str, Arguments] = MappingProxyType(
+    {
+        "job_cancel": Arguments(),
+        "job_force_complete": Arguments(),
+        "job_retry": Arguments(optional={"force": bool}),
+        "job_resume": Arguments(optional={"from_step": str}),
+        "job_skip": Arguments(needed={"step": str, "reason": str}),
+        "job_settle": Arguments(needed={"succeeded": bool, "reason": str}),
+    }
+)
+
+
+def register(app: Celery, verbs: Mapping[str, Verb]) -> None:
+    """Add a task for each of `VERBS`."""
+    for name in VERBS:
+        app.register_task(_task(name, verbs[name])())
+
+
+def read_arguments(verb: str, arguments: Mapping[str, object]) -> dict[str, Any]:
+    """The arguments, each of its kind; raises BadRequestError with a sentence that names the one that is not."""
+    takes = VERBS[verb]
+    needed = {"job": str, **takes.needed}
+    known = {**needed, "reason": str, **takes.optional}
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        raise BadRequestError(f"{unknown[0]}: there is no such argument; {verb} has {', '.join(known)}.")
+    for name, kind in known.items():
+        if (name in arguments or name in needed) and not isinstance(arguments.get(name), kind):
+            raise BadRequestError(f"{name}: {_KINDS[kind]} is needed.")
+    return dict(arguments)
 
 
 def _task(name: str, verb: Verb) -> type[Task[Any, dict[str, Any]]]:
@@ -34,14 +73,11 @@ def _task(name: str, verb: Verb) -> type[Task[Any, dict[str, Any]]]:
         typing = False
 
         @override
-        def run(self, /, **arguments: object) -> dict[str, Any]:
-            job, reason = arguments.pop("job", None), arguments.pop("reason", "")
-            if arguments:
-                raise BadRequestError(f"{min(arguments)}: there is no such argument; a verb has job and reason.")
-            if not isinstance(job, str) or not isinstance(reason, str):
-                raise BadRequestError(f"{'reason' if isinstance(job, str) else 'job'}: a text is needed.")
+        def run(self, /, **sent: object) -> dict[str, Any]:
+            arguments = read_arguments(name, sent)
             actor = f"celery:{self.request.origin or 'unknown'}"[:ACTOR_MAX_LENGTH]
-            answer = verb(job, actor, reason)
+            job, reason = arguments.pop("job"), arguments.pop("reason", "")
+            answer = verb(job, Asked(actor, reason), **arguments)
             return {"taken": answer.taken, "sentence": answer.sentence}
 
     return type(f"Ops{name.title()}", (OpsTask,), {"name": f"ops.{name}"})

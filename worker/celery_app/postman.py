@@ -17,6 +17,7 @@ from typing import Any
 
 from celery import Celery, states
 from celery.app.task import Context
+from celery.backends.base import DisabledBackend
 from celery.exceptions import TaskRevokedError
 from celery.result import denied_join_result
 from kombu.exceptions import OperationalError
@@ -68,6 +69,12 @@ def ring(app: Celery, job: JobRecord, host: str) -> None:
         ignore_result=True,
         add_to_parent=False,
     )
+
+
+def forget(app: Celery, job: JobRecord) -> None:
+    """Have Celery know of no outcome of the job, where results are kept at all."""
+    if not isinstance(app.backend, DisabledBackend):
+        app.backend.forget(job.id)
 
 
 def _payload(job: JobRecord) -> dict[str, Any]:
@@ -204,6 +211,8 @@ class Postman(threading.Thread):
         try:
             if letter.kind is OutboxKind.OUTCOME:
                 self._say_outcome(letter)
+            elif letter.kind is OutboxKind.FORGET:
+                forget(self._app, letter.job)
             elif self._rings:
                 ring(self._app, letter.job, letter.host)
         except Exception as error:
@@ -221,6 +230,8 @@ class Postman(threading.Thread):
 
     def _say_started(self, claim: "_Claim") -> None:
         job = claim.job
+        if job.run > 1:  # what Celery has of the run before is forgotten first
+            self._deliver_for(job.id)
         self._app.backend.store_result(job.id, {"hostname": self._worker_name, "host": job.host}, states.STARTED)
         if claim.rung:
             return
@@ -234,6 +245,8 @@ class Postman(threading.Thread):
 
     def _say_outcome(self, letter: Letter) -> None:
         job, outcome = letter.job, dict(letter.job.outcome or {})
+        if letter.run != job.run:
+            return  # it was never told, and a new run has begun: that one's is
         context = _context(letter)
         backend = self._app.backend
         runtime = (job.ended_at - job.started_at).total_seconds() if job.ended_at and job.started_at else 0.0

@@ -16,7 +16,7 @@ from models import reading
 from models.engine import OUT_OF_REACH, Database
 from models.inventory import host_exists
 from models.journal.accepting import Accepted, DifferentPayloadError, accept, note
-from models.journal.asking import request_cancel
+from models.journal.asking import Asked, request_cancel
 from models.states import EventType
 from models.submission import Submission
 from tasks.catalogue import Catalogue
@@ -219,7 +219,7 @@ class Rings:
             self._cancel(job.id, submission.actor, "expired before it was accepted")
 
     def _cancel(self, job_id: str, actor: str, reason: str) -> None:
-        request_cancel(self._database, job_id, actor=actor, reason=reason, outbox=True)
+        request_cancel(self._database, job_id, Asked(actor, reason), outbox=True)
 
     def _refuse(self, job_id: str, why: str) -> None:
         log.warning("ring refused: job=%s %s", job_id, why)

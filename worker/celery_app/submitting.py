@@ -1,23 +1,26 @@
-"""Ringing from outside a worker: whoever commits a job tells its host at once."""
+"""Telling from outside a worker: whoever commits a job, or a decision on it, tells its host and Celery at once."""
 
 from models.engine import Database
 from models.outbox import delivered, undelivered
-from models.records import JobRecord
 from models.states import OutboxKind
 from worker.celery_app.app import build_app
-from worker.celery_app.postman import ring
+from worker.celery_app.postman import forget, ring
 from worker.settings import Settings
 
 
-def ring_now(settings: Settings, database: Database, job: JobRecord) -> str | None:
-    """Ring for the job that was just accepted; the error, if the broker could not be told."""
+def ring_now(settings: Settings, database: Database, job_id: str) -> str | None:
+    """Ring for the job that was just accepted or decided on; the error, if the broker could not be told."""
     app = None
     try:
         app = build_app(settings)
-        for letter in undelivered(database, job=job.id):
-            if letter.kind is OutboxKind.RING:
-                ring(app, job, letter.host)
-                delivered(database, letter)
+        for letter in undelivered(database, job=job_id):
+            if letter.kind is OutboxKind.FORGET:
+                forget(app, letter.job)
+            elif letter.kind is OutboxKind.RING and settings.broker_url is not None:
+                ring(app, letter.job, letter.host)
+            else:
+                continue  # an outcome is told by its host's worker
+            delivered(database, letter)
     except Exception as error:  # noqa: BLE001  # the job is accepted: whatever the broker's client meets is only told
         return str(error) or type(error).__name__
     finally:

@@ -1,10 +1,18 @@
-"""Jobs: listed, shown, watched, cancelled, made to complete."""
+"""Jobs: listed, shown, watched, and what operators decide of them."""
+
+from typing import TYPE_CHECKING
 
 import click
 
 from worker.cli.exits import BAD_REQUEST, OK
 from worker.cli.group import JSON_OPTION, actor, console, hostler, instance_uuid, journal, no_such, print_json, settings
 from worker.cli.submit import follow_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.engine import Database
+    from models.journal.asking import Answer
 
 
 @hostler.group()
@@ -83,35 +91,102 @@ def watch_job(job_id: str, timeout_s: float | None, as_json: bool) -> int:
     return follow_job(database, job_id, timeout_s, as_json=as_json)
 
 
+BECAUSE = click.option("--because", "reason", default="", help="Why; it stands in the job's history.")
+BECAUSE_NEEDED = click.option("--because", "reason", required=True, help="Why; it stands in the job's history.")
+
+
 @jobs.command("cancel")
 @click.argument("job_id")
-@click.option("--because", "reason", default="", help="Why; it stands in the job's history.")
+@BECAUSE
 def cancel_job(job_id: str, reason: str) -> int:
     """Ask a job to stop: a queued one at once, a running one at its next safe point, undone."""
+    from models.journal.asking import Asked, request_cancel
+
+    return _decide(job_id, lambda database, told: request_cancel(database, job_id, Asked(actor(), reason), outbox=told))
+
+
+@jobs.command("force-complete")
+@click.argument("job_id")
+@BECAUSE
+def force_complete_job(job_id: str, reason: str) -> int:
+    """Have a migration be over soon: by post-copy where its request permits that, else by pausing its guest."""
+    from models.journal.asking import Asked, request_force_complete
+
+    return _decide(job_id, lambda database, _: request_force_complete(database, job_id, Asked(actor(), reason)))
+
+
+@jobs.command("retry")
+@click.argument("job_id")
+@click.option(
+    "--force", is_flag=True, help="Also if it, or a later job of its instance, has succeeded; needs --because."
+)
+@BECAUSE
+def retry_job(job_id: str, reason: str, *, force: bool) -> int:
+    """Begin a failed or cancelled job anew, under the same id, behind what else is asked of its instance."""
+    from models.journal.asking import Asked
+    from models.journal.deciding import retry
+
+    asked = Asked(actor(), reason)
+    return _decide(job_id, lambda database, told: retry(database, job_id, asked, outbox=told, force=force))
+
+
+@jobs.command("resume")
+@click.argument("job_id")
+@click.option("--from", "from_step", help="Count the steps before this one as they are; they are not looked at.")
+@BECAUSE
+def resume_job(job_id: str, from_step: str | None, reason: str) -> int:
+    """Have a quarantined job go on where it was; a waiting one tries again now."""
+    from models.journal.asking import Asked
+    from models.journal.deciding import resume
+
+    asked = Asked(actor(), reason)
+    return _decide(job_id, lambda database, told: resume(database, job_id, asked, outbox=told, from_step=from_step))
+
+
+@jobs.command("skip")
+@click.argument("job_id")
+@click.argument("step")
+@BECAUSE_NEEDED
+def skip_step(job_id: str, step: str, reason: str) -> int:
+    """Count one step of a quarantined or waiting job as past, whatever the host shows; then resume the job."""
+    from models.journal.asking import Asked
+    from models.journal.deciding import skip
+
+    return _decide(job_id, lambda database, _: skip(database, job_id, Asked(actor(), reason), step=step))
+
+
+@jobs.command("settle")
+@click.argument("job_id")
+@click.option("--succeeded/--failed", default=None, help="What it came to, as you found it.")
+@BECAUSE_NEEDED
+def settle_job(job_id: str, reason: str, *, succeeded: bool | None) -> int:
+    """End a job that cannot end by itself, as you found it on the host; nothing is done there."""
+    from models.journal.asking import Asked
+    from models.journal.deciding import settle_by_hand
+
+    if succeeded is None:
+        raise click.UsageError("say --succeeded or --failed.")
+    asked, outcome = Asked(actor(), reason), succeeded
+    return _decide(
+        job_id, lambda database, told: settle_by_hand(database, job_id, asked, succeeded=outcome, outbox=told)
+    )
+
+
+def _decide(job_id: str, decide: "Callable[[Database, bool], Answer]") -> int:
+    """Have it decided, tell Celery of it, and say what became of it; the exit status."""
     from models import reading
-    from models.journal.asking import request_cancel
 
     outside = settings()
     database = journal(outside)
     if reading.job(database, job_id) is None:
         no_such("job", job_id)
     told = outside.broker_url is not None or outside.results_url is not None
-    answer = request_cancel(database, job_id, actor=actor(), reason=reason, outbox=told)
+    answer = decide(database, told)
     click.echo(answer.sentence, err=not answer.taken)
-    return OK if answer.taken else BAD_REQUEST
+    if answer.taken and told:
+        from worker.celery_app.submitting import ring_now
 
-
-@jobs.command("force-complete")
-@click.argument("job_id")
-@click.option("--because", "reason", default="", help="Why; it stands in the job's history.")
-def force_complete_job(job_id: str, reason: str) -> int:
-    """Have a migration be over soon: by post-copy where its request permits that, else by pausing its guest."""
-    from models import reading
-    from models.journal.asking import request_force_complete
-
-    database = journal(settings())
-    if reading.job(database, job_id) is None:
-        no_such("job", job_id)
-    answer = request_force_complete(database, job_id, actor=actor(), reason=reason)
-    click.echo(answer.sentence, err=not answer.taken)
+        error = ring_now(outside, database, job_id)
+        if error is not None:
+            click.echo(f"hostler: Celery was not told ({error}); the worker tells it as soon as it can.", err=True)
     return OK if answer.taken else BAD_REQUEST

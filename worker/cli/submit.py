@@ -81,7 +81,7 @@ def _ring(told: "Settings", database: "Database", accepted: "Accepted") -> None:
         return
     from worker.celery_app.submitting import ring_now
 
-    error = ring_now(told, database, accepted.job)
+    error = ring_now(told, database, accepted.job.id)
     if error is not None:
         click.echo(f"hostler: accepted; the broker was not told ({error}), the worker finds the job itself.", err=True)
 
