@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, up
 
 from models.engine import Database, now_in_database
 from models.journal.events import leave_in_outbox, record_event
+from models.journal.quarantining import ended_its_workers, set_aside
 from models.journal.superseding import Terms, other_host, supersede, yields
 from models.reading import devices_of, job_from_row, peer_of, steps_of
 from models.records import Device, JobRecord, PeerRecord, StepRecord
@@ -157,6 +158,11 @@ def claim_within(
     refusal = _not_now(connection, row, claimant)
     if refusal is not None:
         return refusal
+    if row.state is JobState.RUNNING and row.owner not in {None, claimant.worker}:
+        defect = ended_its_workers(connection, row)
+        if defect is not None:
+            set_aside(connection, row.id, row.run, defect)
+            return NotNow(f"it is quarantined: {defect.message}")
     job = job_from_row(row)
     terms = terms_of(job)
     if row.state is JobState.QUEUED and _lives_elsewhere(instance, claimant.host):

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from models.engine import Database, now_in_database
 from models.journal.claiming import Lease
 from models.journal.events import WORKER, leave_in_outbox, outcome_of, record_event
+from models.journal.quarantining import set_aside
 from models.journal.stepping import Seen, hold, record_seen
 from models.records import NOTHING, ErrorRecord, JobRecord, Json
 from models.states import EventType, InstanceState, JobState, OutboxKind
@@ -190,9 +191,4 @@ def quarantine(database: Database, lease: Lease, error: ErrorRecord, seen: Seque
     with database.write() as connection:
         hold(connection, lease)
         record_seen(connection, lease, seen)
-        connection.execute(
-            update(jobs)
-            .where(jobs.c.id == lease.job.id, jobs.c.epoch == lease.epoch)
-            .values(state=JobState.QUARANTINED, owner=None, progress=None, error=error.as_json())
-        )
-        record_event(connection, lease.job.id, lease.job.run, EventType.QUARANTINED, data={"error": error.as_json()})
+        set_aside(connection, lease.job.id, lease.job.run, error)

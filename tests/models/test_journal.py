@@ -20,7 +20,9 @@ from models.inventory import HostBoundElsewhereError, Registration, register
 from models.journal.accepting import Accepted, DifferentPayloadError, accept, note
 from models.journal.asking import Asked, request_cancel
 from models.journal.claiming import Lease, NotNow, claim
+from models.journal.deciding import resume
 from models.journal.due import claimable
+from models.journal.quarantining import WORKERS_ENDED_MAX
 from models.journal.settling import quarantine, settle, wait
 from models.journal.stepping import Intend, OvertakenError, Seen, advance, attempt_failed
 from models.journal.superseding import Terms
@@ -318,6 +320,31 @@ def test_a_running_job_is_taken_over_with_its_steps(desk: Desk) -> None:
     assert second.steps[1].intent == {"at": 1}
     assert second.job.started_at == first.job.started_at
     assert desk.details("a").events[-1].data["took_over"]
+
+
+def test_a_job_that_ends_its_workers_is_set_aside(desk: Desk) -> None:
+    """It is not tried for ever; what it got on with, and an operator's word, begin the count anew."""
+    desk.submit("a")
+    for _ in range(WORKERS_ENDED_MAX):
+        desk.intend(desk.claim("a", enrolled(desk.database)))
+    refused = desk.try_claim("a", enrolled(desk.database))
+    assert refusal(refused).startswith(f"it is quarantined: {WORKERS_ENDED_MAX} workers in a row ended")
+    assert "at step " in refusal(refused)
+    assert desk.job("a").state is JobState.QUARANTINED
+    assert resume(desk.database, "a", Asked("ops"), outbox=False).taken
+    for _ in range(WORKERS_ENDED_MAX - 1):
+        lease = desk.claim("a", enrolled(desk.database))
+    desk.done(lease, 0)
+    for _ in range(WORKERS_ENDED_MAX):
+        lease = desk.claim("a", enrolled(desk.database))
+    assert isinstance(lease, Lease)
+
+
+def test_a_worker_that_lets_a_job_go_and_takes_it_again_has_not_ended(desk: Desk) -> None:
+    """A journal out of reach, however often, is no defect of the job."""
+    desk.submit("a")
+    for _ in range(WORKERS_ENDED_MAX + 2):
+        desk.claim("a")
 
 
 def test_a_take_over_supersedes_nobody(desk: Desk) -> None:
