@@ -85,6 +85,8 @@ class InstanceState(StrEnum):
     BUILDING = "building"
     RUNNING = "running"
     STOPPED = "stopped"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"  #: its memory is on disk
     DELETED = "deleted"
 
 
@@ -103,6 +105,7 @@ class JobClass(StrEnum):
     DESTROY = "destroy"
     ATTACH = "attach"  #: attaching and detaching, of volumes and interfaces
     MIGRATE = "migrate"
+    POWER = "power"  #: starting, stopping, rebooting, pausing, suspending
 
 
 class OutboxKind(StrEnum):

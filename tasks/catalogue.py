@@ -11,7 +11,14 @@ from tasks.detach_interface import detach_interface
 from tasks.detach_volume import detach_volume
 from tasks.migrate import migrate
 from tasks.operation import Operation
+from tasks.pause import pause
+from tasks.reboot import reboot
+from tasks.resume import resume
 from tasks.spawn import spawn
+from tasks.start import start
+from tasks.stop import stop
+from tasks.suspend import suspend
+from tasks.unpause import unpause
 
 Catalogue = Mapping[str, Operation[Any]]
 
@@ -26,6 +33,13 @@ OPERATIONS: Catalogue = MappingProxyType(
             attach_interface,
             detach_interface,
             migrate,
+            start,
+            stop,
+            reboot,
+            pause,
+            unpause,
+            suspend,
+            resume,
         )
     }
 )

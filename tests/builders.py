@@ -30,7 +30,7 @@ from models.records import Change, Device, DeviceAdded, JobRecord, Json, Progres
 from models.states import DeviceKind, InstanceState, JobClass, StepState
 from models.submission import Submission
 from models.tables import metadata
-from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Volumes
+from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Power, Volumes
 from tasks.operation import Absent, Operation, Reserving, Sight, Step, There, Work
 from tasks.requests import Request
 from tests.fake_host import FakeHost
@@ -230,6 +230,7 @@ class Rooms:
 
     domains: Domains
     devices: Devices
+    power: Power
     images: Images
     disks: Disks
     volumes: Volumes
@@ -274,6 +275,7 @@ def runner(
         host=Rooms(
             domains=host.domains,
             devices=host.devices,
+            power=host.power,
             images=host.images,
             disks=host.disks,
             volumes=host.volumes,

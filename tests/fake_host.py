@@ -13,6 +13,7 @@ from tests.contract.fake_devices import FakeDevices, FakeInterfaces
 from tests.contract.fake_domains import FakeDomains, mislabelled, stranger
 from tests.contract.fake_files import FakeDisks, FakeImage, FakeImages
 from tests.contract.fake_migrations import Broken, FakeMigrations, FakeWorld
+from tests.contract.fake_power import FakePower
 from tests.contract.fake_volumes import FakeVolumes
 from tests.contract.faults import Fault, Killed, Room, Script, port
 
@@ -36,6 +37,7 @@ class FakeHost:
         self.volumes = FakeVolumes(self._script, self.domains)
         self.interfaces = FakeInterfaces(self._script, self.domains)
         self.devices = FakeDevices(self._script, self.domains, self.volumes, self.interfaces)
+        self.power = FakePower(self._script, self.domains)
         self.migrations = FakeMigrations(self._script, self.world, name, self.domains, self.disks, self.images)
         self.earlier_work = FakeEarlierWork(self._script)
 

@@ -103,13 +103,16 @@ class Settings(BaseSettings):
     virt_type: VirtType = Field(
         default=VirtType.AUTO, description="`kvm`, `qemu` (emulation), or `auto`: kvm where the host has it"
     )
-    threads: int = Field(default=24, ge=2, le=512, description="threads that take messages")
+    threads: int = Field(default=32, ge=2, le=512, description="threads that take messages")
     spawn_limit: int = Field(default=4, ge=1, le=256, description="spawns that run at once")
     destroy_limit: int = Field(default=8, ge=1, le=256, description="destroys that run at once")
     attach_limit: int = Field(
         default=4, ge=1, le=256, description="attaches and detaches, of volumes and interfaces, that run at once"
     )
     migrate_limit: int = Field(default=2, ge=1, le=256, description="migrations, in and out, that run at once")
+    power_limit: int = Field(
+        default=8, ge=1, le=256, description="starts, stops, reboots, pauses and suspends that run at once"
+    )
     sweep_interval_s: float = Field(
         default=0.5, ge=0.05, le=60, description="how often the worker looks for jobs that could be claimed, in seconds"
     )
@@ -183,6 +186,7 @@ class Settings(BaseSettings):
             JobClass.DESTROY: self.destroy_limit,
             JobClass.ATTACH: self.attach_limit,
             JobClass.MIGRATE: self.migrate_limit,
+            JobClass.POWER: self.power_limit,
         }
 
     def summary(self) -> str:

@@ -22,7 +22,7 @@ from models.journal.claiming import Claimant
 from models.journal.deciding import resume, retry, settle_by_hand, skip
 from models.reading import job as job_record
 from tasks.catalogue import OPERATIONS, Catalogue
-from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Volumes
+from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Power, Volumes
 from worker.celery_app import ops, revoking
 from worker.celery_app.app import build_app
 from worker.celery_app.postman import Postman
@@ -53,6 +53,7 @@ class ServedHost:
 
     domains: Domains
     devices: Devices
+    power: Power
     images: Images
     disks: Disks
     volumes: Volumes
@@ -125,6 +126,7 @@ def run_worker(
         rooms = ServedHost(
             domains=hypervisor.domains,
             devices=hypervisor.devices,
+            power=hypervisor.power,
             images=hypervisor.images,
             disks=hypervisor.disks,
             volumes=hypervisor.volumes,

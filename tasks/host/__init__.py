@@ -35,6 +35,7 @@ from tasks.host.migrations import (
     Wish,
     ignore_progress,
 )
+from tasks.host.power import Power
 
 __all__ = [
     "Departure",
@@ -65,6 +66,7 @@ __all__ = [
     "NetworkKind",
     "OnTimeout",
     "Peer",
+    "Power",
     "ShownDevice",
     "ShownDevices",
     "Volume",
@@ -86,6 +88,11 @@ class Host(Protocol):
     @property
     def devices(self) -> Devices:
         """The devices of its domains."""
+        ...
+
+    @property
+    def power(self) -> Power:
+        """The power of its domains."""
         ...
 
     @property

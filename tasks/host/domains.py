@@ -69,6 +69,7 @@ class Domain:
     persistent: bool
     identity: Identity | None
     reason: str = ""  #: libvirt's own word for how it came to that state
+    run: int | None = None  #: libvirt's number of its process, new with every start; None when it has none
 
     @property
     def active(self) -> bool:

@@ -51,6 +51,7 @@ def libvirtd_bench(libvirt_host: LibvirtHost) -> Iterator[RealBench]:
         rooms = HostRooms(
             domains=host.domains,
             devices=host.devices,
+            power=host.power,
             images=host.images,
             disks=host.disks,
             volumes=host.volumes,

@@ -107,6 +107,7 @@ def _serve(folder: Path) -> None:
     rooms: dict[str, Any] = {
         "domains": host.domains,
         "devices": host.devices,
+        "power": host.power,
         "images": host.images,
         "disks": host.disks,
         "volumes": host.volumes,

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import count
 from uuid import UUID
 
 from models.states import ErrorClass
@@ -22,6 +23,8 @@ class FakeDomains(Room):
         self.guests: dict[UUID, Guest] = {}
         self.live: dict[UUID, tuple[ShownDevice, ...]] = {}
         self.defined: dict[UUID, tuple[ShownDevice, ...]] = {}
+        self.saved: set[UUID] = set()  #: those whose memory is kept
+        self._runs = count(1)
 
     @port("domains.find")
     def find(self, instance: UUID) -> Domain | None:
@@ -88,6 +91,7 @@ class FakeDomains(Room):
             if self.there.pop(instance, None):
                 self.guests.pop(instance, None)
                 self.defined.pop(instance, None)
+                self.saved.discard(instance)
                 self.script.did("domains.undefine", instance)
             if instance in self._disks.folders:
                 self._disks.folders[instance].console_log = False
@@ -105,7 +109,13 @@ class FakeDomains(Room):
     def is_now(self, instance: UUID, state: DomainState, reason: str = "") -> None:
         """The domain came to that state, whoever did it; a transient one that stops is gone."""
         with self.script.changed:
-            now = replace(self.there[instance], state=state, reason=reason)
+            before = self.there[instance]
+            now = replace(before, state=state, reason=reason)
+            if now.active and not before.active:
+                now = replace(now, run=next(self._runs))
+                self.saved.discard(instance)
+            elif not now.active:
+                now = replace(now, run=None)
             self.there[instance] = now
             if now.active:
                 self.live.setdefault(instance, self.defined.get(instance, ()))

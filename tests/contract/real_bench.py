@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 from models.records import Json
-from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Volumes
+from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Power, Volumes
 from tests.contract.backdoor import Backdoor
 from tests.contract.bench import OTHER_FILE_BYTES
 from tests.lab.nbd import NbdServer
@@ -23,6 +23,7 @@ class HostRooms:
 
     domains: Domains
     devices: Devices
+    power: Power
     images: Images
     disks: Disks
     volumes: Volumes

@@ -45,6 +45,13 @@ GOLDEN = {
         "SourceCleared",
         "DomainPersistent",
     ),
+    "start": ("DomainStarted",),
+    "stop": ("DomainShutOff",),
+    "reboot": ("DomainRebooted",),
+    "pause": ("DomainPaused",),
+    "unpause": ("DomainUnpaused",),
+    "suspend": ("DomainSaved",),
+    "resume": ("DomainResumed",),
 }
 RETIRED: frozenset[str] = frozenset()
 

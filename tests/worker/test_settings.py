@@ -68,9 +68,10 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
         "nbd_servers": "",
         "peer_libvirt_uri": None,
         "migration_address": None,
-        "threads": 24,
+        "threads": 32,
         "attach_limit": 4,
         "migrate_limit": 2,
+        "power_limit": 8,
         "spawn_limit": 4,
         "destroy_limit": 8,
         "sweep_interval_s": 0.5,
@@ -83,7 +84,13 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.embedded_root == Path("/var/lib/hostler/libvirt")
     assert settings.results_url is None
     assert settings.roots_of_images == (Path("/var/lib/hostler/images"),)
-    assert settings.limits == {JobClass.SPAWN: 4, JobClass.DESTROY: 8, JobClass.ATTACH: 4, JobClass.MIGRATE: 2}
+    assert settings.limits == {
+        JobClass.SPAWN: 4,
+        JobClass.DESTROY: 8,
+        JobClass.ATTACH: 4,
+        JobClass.MIGRATE: 2,
+        JobClass.POWER: 8,
+    }
     assert settings.roots_of_volumes == (Path("/var/lib/hostler/volumes"),)
     assert settings.permitted_nbd_servers == ()
     assert settings.address_for_migrations is None
@@ -170,8 +177,8 @@ def test_only_the_embedded_driver_has_a_root(monkeypatch: pytest.MonkeyPatch, ur
             SQLITE_WITH_BROKER,
         ),
         (
-            {"THREADS": "21"},
-            "HOSTLER_THREADS: 21 threads are fewer than all limits together and 4 more to take messages with (22).",
+            {"THREADS": "29"},
+            "HOSTLER_THREADS: 29 threads are fewer than all limits together and 4 more to take messages with (30).",
         ),
         (
             {"THREADS": "many"},

@@ -28,6 +28,13 @@ REQUESTS: dict[str, Json] = {
     "attach_interface": {"interface": {"id": "i1", "bridge": "br-guests"}},
     "detach_interface": {"interface_id": "i1", "attempts": 1, "timeout_s": 0.1},
     "migrate": {"destination": "h2"},
+    "start": {},
+    "stop": {"timeout_s": 1},
+    "reboot": {"timeout_s": 1},
+    "pause": {},
+    "unpause": {},
+    "suspend": {},
+    "resume": {},
 }
 
 

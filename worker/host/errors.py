@@ -35,6 +35,9 @@ class Call(StrEnum):
     STEER = "steer the migration"
     ABORT = "abort the migration"
     RESUME = "resume the guest"
+    SHUT_DOWN = "ask the guest to shut down"
+    PAUSE = "pause the guest"
+    SAVE = "save the guest's memory"
 
 
 #: Calls without an effect: when their answer is lost, nothing has happened.
@@ -127,6 +130,14 @@ ERROR_TABLE: tuple[Row, ...] = (
         calls=frozenset({Call.MIGRATE, Call.STEER, Call.ABORT, Call.RESUME}), look_first=True),
     Row("no migration is under way, or it cannot be aborted any more", TRANSIENT,
         frozenset({libvirt.VIR_ERR_OPERATION_INVALID}), calls=frozenset({Call.ABORT}), look_first=True),
+    Row("off is what a shutdown wants; the code also says 'another job runs'", TRANSIENT,
+        frozenset({libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN}),
+        calls=frozenset({Call.SHUT_DOWN}), look_first=True),
+    Row("paused is what a pause wants", TRANSIENT,
+        frozenset({libvirt.VIR_ERR_OPERATION_INVALID}), calls=frozenset({Call.PAUSE}), look_first=True),
+    Row("saving was called off, or failed; the guest runs on", TRANSIENT,
+        frozenset({libvirt.VIR_ERR_OPERATION_FAILED, libvirt.VIR_ERR_OPERATION_ABORTED}),
+        calls=frozenset({Call.SAVE})),
     Row("running is what a resume wants", TRANSIENT,
         frozenset({libvirt.VIR_ERR_OPERATION_INVALID}), calls=frozenset({Call.RESUME}), look_first=True),
     Row("the guest runs on the other host, without a definition", TRANSIENT,

@@ -13,6 +13,7 @@ from worker.host.guest_xml import GuestSurroundings
 from worker.host.images import FileImages
 from worker.host.interfaces import HostInterfaces
 from worker.host.migrations.room import LibvirtMigrations
+from worker.host.power import LibvirtPower
 from worker.host.roots import Roots
 from worker.host.volumes.local import BlockVolumes, FileVolumes
 from worker.host.volumes.nbd import NbdVolumes
@@ -48,6 +49,7 @@ class Hypervisor:
         self._volumes = _volumes(self.connections, volume_roots, nbd_servers)
         self._domains = LibvirtDomains(self.connections, folders, self._surroundings, self._volumes.source)
         self._devices = LibvirtDevices(self.connections, self._volumes)
+        self._power = LibvirtPower(self.connections)
         self._interfaces = HostInterfaces(self.connections)
         self._images = FileImages(image_roots)
         self._disks = FileDisks(folders, qemu_img_program=qemu_img_program)
@@ -62,6 +64,11 @@ class Hypervisor:
     def devices(self) -> LibvirtDevices:
         """The devices of its domains."""
         return self._devices
+
+    @property
+    def power(self) -> LibvirtPower:
+        """The power of its domains."""
+        return self._power
 
     @property
     def images(self) -> FileImages:

@@ -87,7 +87,8 @@ def sighting_of(connection: libvirt.virConnect, instance: UUID) -> Sighting | No
             return None
         raise
     seen, why = _state(state, reason, active=run >= 0)
-    return Sighting(Domain(seen, persistent, identity_in(metadata), why), run if run >= 0 else None)
+    number = run if run >= 0 else None
+    return Sighting(Domain(seen, persistent, identity_in(metadata), why, number), number)
 
 
 def _state(state: int, reason: int, *, active: bool) -> tuple[DomainState, str]:

@@ -1,0 +1,8 @@
+"""Unpause: the guest's processors run on."""
+
+from models.states import JobClass
+from tasks.operation import Operation
+from tasks.requests.power import UnpauseRequest
+from tasks.steps.power import DomainUnpaused
+
+unpause = Operation("unpause", UnpauseRequest, steps=(DomainUnpaused(),), job_class=JobClass.POWER)

@@ -1,0 +1,121 @@
+"""Power through libvirt: asked of the domain, waited for by event, and told by a look."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+from uuid import UUID
+
+import libvirt
+
+from models.states import ErrorClass
+from tasks.host import HostError
+from worker.host.connections import ConnectionClass, Connections
+from worker.host.domain_document import refuse_anothers
+from worker.host.errors import Call, is_look_first
+from worker.host.event_loop import Wakeups
+from worker.host.sightings import Presence, presence_of
+
+#: An event lost with a connection must not cost the whole deadline.
+LOOK_AGAIN_S: Final = 2.0
+
+
+class LibvirtPower:
+    """The port's `Power`."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def shut_down(self, instance: UUID, *, deadline_s: float, again_every_s: float) -> None:
+        """Asked through ACPI, or the guest's agent where there is one."""
+        end = time.monotonic() + deadline_s
+        asked_last: float | None = None
+        first = self._ours(instance)
+        with self._connections.events.watching(instance) as wakeups:
+            while first is not None and first.active:  # until the deadline, which each round compares
+                now = self._ours(instance)
+                if now is None or now.run != first.run or time.monotonic() >= end:
+                    return
+                if asked_last is None or time.monotonic() >= asked_last + again_every_s:
+                    asked_last = time.monotonic()
+                    self._attempt(Call.SHUT_DOWN, now.domain.shutdown)
+                _wait(wakeups, min(end, asked_last + again_every_s))
+
+    def pause(self, instance: UUID) -> None:
+        """Libvirt's ``suspend``."""
+        self._steer(instance, Call.PAUSE, lambda domain: domain.suspend(), libvirt.VIR_DOMAIN_PAUSED)
+
+    def unpause(self, instance: UUID) -> None:
+        """Libvirt's ``resume``."""
+        self._steer(instance, Call.RESUME, lambda domain: domain.resume(), libvirt.VIR_DOMAIN_RUNNING)
+
+    def save(self, instance: UUID, *, deadline_s: float) -> None:
+        """Libvirt's managed save, called off by aborting its job."""
+        present = self._active(instance, "save")
+        called_off = threading.Timer(deadline_s, self._call_off, args=(instance,))
+        called_off.start()
+        try:
+            with self._connections.calling_alone(Call.SAVE) as connection:
+                connection.lookupByUUID(instance.bytes).managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
+        except HostError:
+            now = self._ours(instance)
+            if now is None or now.run == present.run or not self.is_saved(instance):
+                raise
+        finally:
+            called_off.cancel()
+
+    def is_saved(self, instance: UUID) -> bool:
+        """As libvirt knows."""
+        present = self._ours(instance)
+        if present is None:
+            return False
+        with self._connections.calling(ConnectionClass.LOOK, Call.LOOK):
+            return bool(present.domain.hasManagedSaveImage())
+
+    def _call_off(self, instance: UUID) -> None:
+        """In the timer's thread; whoever saves meets the abort, or the connection's loss, as its own error."""
+        with suppress(HostError), self._connections.calling(ConnectionClass.DESTROY, Call.ABORT) as connection:
+            connection.lookupByUUID(instance.bytes).abortJob()
+
+    def _steer(self, instance: UUID, call: Call, effect: Callable[[libvirt.virDomain], object], wanted: int) -> None:
+        """Have the effect, unless it is so; libvirt's refusal is no error if a look shows that it is."""
+        present = self._active(instance, call)
+        refusal = self._attempt(call, lambda: effect(present.domain))
+        if refusal is not None:
+            with self._connections.calling(ConnectionClass.LOOK, Call.LOOK):
+                state, _ = present.domain.state()
+            if state != wanted:
+                raise refusal
+
+    def _active(self, instance: UUID, what: str) -> Presence:
+        present = self._ours(instance)
+        if present is None or not present.active:
+            message = f"the domain {instance} does not run; libvirt cannot {what}"
+            raise HostError(ErrorClass.PERMANENT, message, code="OPERATION_INVALID", domain="QEMU")
+        return present
+
+    def _ours(self, instance: UUID) -> Presence | None:
+        """What is there, if it is ours or nothing. Raises HostError(CONFLICT) when it is another's."""
+        with self._connections.calling(ConnectionClass.DESTROY, Call.LOOK) as connection:
+            present = presence_of(connection, instance)
+        if present is not None:
+            refuse_anothers(instance, present.identity)
+        return present
+
+    def _attempt(self, call: Call, effect: Callable[[], object]) -> HostError | None:
+        """Have the effect. Returned is an error that may mean 'so already', which a look must tell."""
+        try:
+            with self._connections.calling(ConnectionClass.DESTROY, call):
+                effect()
+        except HostError as error:
+            if is_look_first(error, call):
+                return error
+            raise
+        return None
+
+
+def _wait(wakeups: Wakeups, until: float) -> None:
+    left = until - time.monotonic()
+    if left > 0:
+        wakeups.wait(min(left, LOOK_AGAIN_S))
