@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import sys
 import warnings
 from collections.abc import Callable
 
@@ -11,10 +10,6 @@ from celery.platforms import SecurityWarning  # type: ignore[attr-defined]  # th
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 from worker.celery_app.app import OPS_QUEUE, queue_name
-
-#: How long a thread that computes may keep the others waiting, in seconds. A thread that gets an answer of libvirt,
-#: the journal or the broker wants to go on at once; Python's own 5 ms are of the size of a whole step.
-SWITCH_INTERVAL_S = 0.0005
 
 
 def worker_name(host: str) -> str:
@@ -56,7 +51,6 @@ def serve(app: Celery, host: str, *, threads: int, on_stopping: Callable[[], Non
 
     worker_shutting_down.connect(stopping, weak=False)
     worker_ready.connect(_set_aside_what_stays, weak=False)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     worker = app.Worker(
         hostname=worker_name(host),
         pool_cls="threads",
