@@ -90,6 +90,25 @@ class InstanceState(StrEnum):
     DELETED = "deleted"
 
 
+class Observed(StrEnum):
+    """What can happen to an instance by itself; the first are the states that it came to."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    REBOOTED = "rebooted"  #: its guest began anew in the same process
+
+
+class DriftKind(StrEnum):
+    """What host and journal can tell differently."""
+
+    MISSING = "missing"  #: the journal says that an instance lives on the host, which shows no domain of it
+    UNKNOWN = "unknown"  #: the host shows a domain of no instance that should be there
+    DEVICE_MISSING = "device_missing"  #: the journal says that an instance has a device, which its domain lacks
+    DEVICE_UNKNOWN = "device_unknown"  #: a domain has a volume of Hostler's that the journal does not give it
+
+
 class DeviceKind(StrEnum):
     """What sort of thing a device row describes."""
 

@@ -29,11 +29,13 @@ from models.states import (
     AttemptOutcome,
     DeviceKind,
     Direction,
+    DriftKind,
     EventType,
     HostState,
     InstanceState,
     JobClass,
     JobState,
+    Observed,
     OutboxKind,
     StepState,
     Verdict,
@@ -263,6 +265,42 @@ Index(
     unique=True,
     sqlite_where=job_events.c.type.in_(sorted(FINAL_EVENTS)),
     postgresql_where=job_events.c.type.in_(sorted(FINAL_EVENTS)),
+)
+
+# What happened to instances by themselves; what jobs did to them stands in the jobs' own history.
+instance_events = Table(
+    "instance_events",
+    metadata,
+    Column("number", _BIG, primary_key=True, autoincrement=True),
+    Column("instance", Uuid(), ForeignKey("instances.id", ondelete="CASCADE"), nullable=False),
+    Column("host", _HOST, nullable=False),
+    Column("at", UtcDateTime(), nullable=False),
+    Column("type", _word(Observed), nullable=False),
+    Column("data", _JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_instance_events_instance", instance_events.c.instance, instance_events.c.number)
+
+drift = Table(
+    "drift",
+    metadata,
+    Column("number", _BIG, primary_key=True, autoincrement=True),
+    Column("host", _HOST, ForeignKey("hosts.name"), nullable=False),
+    Column("kind", _word(DriftKind), nullable=False),
+    Column("subject", String(160), nullable=False),  # a domain's UUID, or that and a device's alias
+    Column("data", _JSON, nullable=False),
+    Column("found_at", UtcDateTime(), nullable=False),
+    Column("gone_at", UtcDateTime(), nullable=True),
+    sqlite_autoincrement=True,
+)
+Index(
+    "uq_drift_once_while_open",
+    drift.c.host,
+    drift.c.kind,
+    drift.c.subject,
+    unique=True,
+    sqlite_where=drift.c.gone_at.is_(None),
+    postgresql_where=drift.c.gone_at.is_(None),
 )
 
 outbox = Table(

@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     power_limit: int = Field(
         default=8, ge=1, le=256, description="starts, stops, reboots, pauses and suspends that run at once"
     )
+    drift_interval_s: float = Field(
+        default=60.0, ge=0.1, le=3600.0, description="how often host and journal are compared, in seconds"
+    )
     sweep_interval_s: float = Field(
         default=0.5, ge=0.05, le=60, description="how often the worker looks for jobs that could be claimed, in seconds"
     )

@@ -28,6 +28,7 @@ from worker.celery_app.app import build_app
 from worker.celery_app.postman import Postman
 from worker.celery_app.process import keep_our_logging, serve, worker_name
 from worker.celery_app.rings import Rings
+from worker.drift import Comparison, Observer
 from worker.hands import Hands
 from worker.heartbeat import Heartbeat
 from worker.host.hypervisor import Hypervisor
@@ -155,7 +156,10 @@ def run_worker(
         Rings(database, settings.host, catalogue, sweeper, revokes).register(app)
         ops.register(app, _verbs(database, postman, outbox=outbox))
         beat = Heartbeat(database, worker, settings.host)
-        for thread in (postman, beat, sweeper):
+        hypervisor.connections.events.follow_all()
+        comparison = Comparison(database, settings.host, rooms)
+        observer = Observer(comparison, hypervisor.connections.events.news, settings.drift_interval_s)
+        for thread in (postman, beat, sweeper, observer):
             thread.start()
         log.info("worker ready: host=%s worker=%s pid=%d lock=%s", settings.host, worker, os.getpid(), lock.path)
         try:
@@ -163,6 +167,7 @@ def run_worker(
         finally:
             hands.close()
             sweeper.stop(STOP_DEADLINE_S)
+            observer.stop(STOP_DEADLINE_S)
             if not hands.wait_empty(STOP_DEADLINE_S):
                 log.warning("stopping with jobs in hand, the next start takes them up: %s", ", ".join(hands.held()))
             postman.stop(STOP_DEADLINE_S)

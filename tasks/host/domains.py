@@ -1,5 +1,6 @@
 """Domains: what libvirt shows of a VM, and what may be done with it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -82,6 +83,10 @@ class Domains(Protocol):
 
     def find(self, instance: UUID) -> Domain | None:
         """What libvirt shows now; None only when a proven connection says that there is no such domain."""
+        ...
+
+    def known(self) -> Mapping[UUID, Domain]:
+        """All domains of the host, those of others too, as libvirt shows them now."""
         ...
 
     def define(self, guest: Guest) -> None:

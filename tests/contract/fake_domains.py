@@ -1,6 +1,7 @@
 """The domains of the fake host, and what each has of devices: in its running guest, and in its definition."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 from uuid import UUID
@@ -31,6 +32,12 @@ class FakeDomains(Room):
         """What there is now."""
         with self.script.changed:
             return self.there.get(instance)
+
+    @port("domains.known")
+    def known(self) -> Mapping[UUID, Domain]:
+        """All that there are now."""
+        with self.script.changed:
+            return dict(self.there)
 
     @port("domains.define")
     def define(self, guest: Guest) -> None:

@@ -38,6 +38,18 @@ def test_an_unknown_domain_is_absent(bench: Bench, instance: UUID) -> None:
     assert bench.host.domains.find(instance) is None
 
 
+def test_all_domains_are_known_those_of_others_too(bench: Bench, instance: UUID) -> None:
+    """Each as a look at it alone shows it."""
+    other = uuid4()
+    bench.host.domains.define(guest(instance))
+    bench.stranger(other)
+    known = bench.host.domains.known()
+    assert {instance, other} <= set(known)
+    assert {uuid: known[uuid] for uuid in (instance, other)} == {
+        uuid: bench.host.domains.find(uuid) for uuid in (instance, other)
+    }
+
+
 def test_a_defined_domain_is_persistent_shut_off_and_names_its_job(bench: Bench, instance: UUID) -> None:
     """The identity that was fixed before is found after."""
     bench.host.domains.define(guest(instance))

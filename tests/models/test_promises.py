@@ -16,7 +16,9 @@ from models.engine import Database
 from models.states import FINAL, FINAL_EVENTS, JOB_MOVES, UNSETTLED, JobState
 from models.tables import (
     devices,
+    drift,
     hosts,
+    instance_events,
     instances,
     job_events,
     jobs,
@@ -86,6 +88,8 @@ ROWS: dict[Table, dict[str, Any]] = {
     },
     job_events: {"job": "a", "run": 1, "at": NOW, "actor": "test", "type": "submitted", "data": {}},
     outbox: {"job": "a", "run": 1, "kind": "ring", "host": "h1", "created_at": NOW, "tries": 0},
+    instance_events: {"instance": INSTANCE, "host": "h1", "at": NOW, "type": "stopped", "data": {}},
+    drift: {"host": "h1", "kind": "missing", "subject": "b", "data": {}, "found_at": NOW},
 }
 
 
@@ -137,6 +141,11 @@ def _place_of_two_volumes(connection: Connection) -> None:
         put(connection, devices, kind="volume", key=key, exclusive=f"volume:{key}", place="nbd://storage:10809/disk")
 
 
+def _same_drift_twice(connection: Connection) -> None:
+    for _ in range(2):
+        put(connection, drift, kind="missing", subject="a")
+
+
 def _settled_job_written(connection: Connection) -> None:
     run(connection, "UPDATE jobs SET state = 'cancelled'")
     run(connection, "UPDATE jobs SET waits = 1")
@@ -172,6 +181,7 @@ REFUSED: dict[str, Callable[[Connection], None]] = {
     "uq_steps_name_once_per_run": _step_named_twice,
     "uq_devices_exclusive": _volume_of_two_instances,
     "uq_devices_place": _place_of_two_volumes,
+    "uq_drift_once_while_open": _same_drift_twice,
     "jobs_final_is_final": _settled_job_written,
     "jobs_new_run_from_final": _run_skipped,
     "jobs_states_move_as_named": _begun_never_claimed,
@@ -192,6 +202,7 @@ FOR_SPEED = {
     "ix_workers_host",
     "ix_job_events_job",
     "ix_outbox_unpublished",
+    "ix_instance_events_instance",
 }
 #: What SQLite says of a unique index; it never names it.
 SQLITE_SAYS = {
@@ -201,6 +212,7 @@ SQLITE_SAYS = {
     "uq_steps_name_once_per_run": "UNIQUE constraint failed: steps.job, steps.run, steps.direction, steps.name",
     "uq_devices_exclusive": "UNIQUE constraint failed: devices.exclusive",
     "uq_devices_place": "UNIQUE constraint failed: devices.place",
+    "uq_drift_once_while_open": "UNIQUE constraint failed: drift.host, drift.kind, drift.subject",
 }
 
 

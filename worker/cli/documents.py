@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from models.observing import DriftRecord, InstanceEvent
 from models.reading import HostRecord, JobDetails
 from models.records import InstanceRecord, JobRecord, StepRecord
 from models.states import DeviceKind
@@ -82,6 +83,22 @@ def instance_document(instance: InstanceRecord) -> dict[str, Any]:
         "disks": devices(DeviceKind.DISK),
         "interfaces": devices(DeviceKind.INTERFACE),
         "volumes": devices(DeviceKind.VOLUME),
+    }
+
+
+def event_of_instance_document(event: InstanceEvent) -> dict[str, Any]:
+    """Something that happened to an instance by itself."""
+    return {"at": _moment(event.at), "host": event.host, "type": event.type.value, "data": dict(event.data)}
+
+
+def drift_document(drift: DriftRecord) -> dict[str, Any]:
+    """Something that a host and the journal tell differently."""
+    return {
+        "host": drift.host,
+        "kind": drift.kind.value,
+        "subject": drift.subject,
+        "found_at": _moment(drift.found_at),
+        "data": dict(drift.data),
     }
 
 

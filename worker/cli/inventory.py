@@ -33,18 +33,22 @@ def list_instances(host: str | None, limit: int, as_json: bool) -> int:
 @click.argument("instance_id")
 @JSON_OPTION
 def show_instance(instance_id: str, as_json: bool) -> int:
-    """Show an instance and its devices."""
+    """Show an instance, its devices, and what happened to it by itself."""
     from models import reading
+    from models.observing import events_of
     from worker.cli import tables
-    from worker.cli.documents import instance_document
+    from worker.cli.documents import event_of_instance_document, instance_document
 
-    found = reading.instance(journal(settings()), instance_uuid(instance_id))
+    database = journal(settings())
+    found = reading.instance(database, instance_uuid(instance_id))
     if found is None:
         no_such("instance", instance_id)
+    happened = events_of(database, found.id)
     if as_json:
-        print_json(instance_document(found))
+        events = [event_of_instance_document(event) for event in happened]
+        print_json(instance_document(found) | {"events": events})
     else:
-        console().print(tables.instance(found))
+        console().print(tables.instance(found, happened))
     return OK
 
 

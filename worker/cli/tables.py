@@ -7,9 +7,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from models.observing import DriftRecord, InstanceEvent
 from models.reading import HostRecord, JobDetails
 from models.records import InstanceRecord, JobRecord
-from models.states import Direction, JobState
+from models.states import Direction, DriftKind, JobState
 from worker.cli.sentences import job_sentence, silence_sentence
 
 _STATE_STYLES = {
@@ -128,8 +129,33 @@ def instances(found: Iterable[InstanceRecord]) -> RenderableType:
     return table
 
 
-def instance(record: InstanceRecord) -> RenderableType:
-    """An instance with its devices."""
+#: What an operator may do about each kind of drift.
+_REMEDIES = {
+    DriftKind.MISSING: "its domain is gone: destroy the instance, or spawn it anew",
+    DriftKind.UNKNOWN: "no instance of this host: remove the domain, if it is nobody's",
+    DriftKind.DEVICE_MISSING: "detach the device, then attach it again",
+    DriftKind.DEVICE_UNKNOWN: "attach it by a job, or take it out of the domain",
+}
+
+
+def drift(found: Iterable[DriftRecord]) -> RenderableType:
+    """What hosts and journal tell differently, a line each, with what may be done about it."""
+    table = _table("HOST", "FOUND", "KIND", "SUBJECT", "WHAT", "TO DO")
+    for record in found:
+        what = ", ".join(f"{key} {value}" for key, value in record.data.items() if value is not None)
+        table.add_row(
+            record.host,
+            _moment(record.found_at),
+            record.kind.value,
+            record.subject,
+            Text(what),
+            _REMEDIES[record.kind],
+        )
+    return table
+
+
+def instance(record: InstanceRecord, happened: Iterable[InstanceEvent] = ()) -> RenderableType:
+    """An instance with its devices, and what happened to it by itself."""
     head = Table.grid(padding=(0, 2))
     for name, value in (
         ("instance", str(record.id)),
@@ -143,7 +169,11 @@ def instance(record: InstanceRecord) -> RenderableType:
     for device in record.devices:
         details = ", ".join(f"{key} {value}" for key, value in device.details.items())
         devices.add_row(device.kind.value, device.key, Text(details))
-    return Group(head, "", devices)
+    events = _table("AT", "BY ITSELF", "WHAT")
+    for event in happened:
+        what = ", ".join(f"{key} {value}" for key, value in event.data.items() if value)
+        events.add_row(_moment(event.at), event.type.value, Text(what))
+    return Group(head, "", devices, *(("", events) if events.row_count else ()))
 
 
 def hosts(found: Iterable[HostRecord]) -> RenderableType:

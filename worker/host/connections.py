@@ -223,6 +223,11 @@ def _lifecycle(
     events.tell(UUID(bytes=domain.UUID()))
 
 
+def _rebooted(_connection: libvirt.virConnect, domain: libvirt.virDomain, events: DomainEvents) -> None:
+    """Runs on the event loop's thread: hands over, and returns."""
+    events.tell_reboot(UUID(bytes=domain.UUID()))
+
+
 def _device_removed(
     _connection: libvirt.virConnect, domain: libvirt.virDomain, _alias: str, events: DomainEvents
 ) -> None:
@@ -246,6 +251,7 @@ def _connection_lost(_connection: libvirt.virConnect, reason: int, events: Domai
 _CALLBACKS: Final[Mapping[int, Callable[..., None]]] = MappingProxyType(
     {
         libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: _lifecycle,
+        libvirt.VIR_DOMAIN_EVENT_ID_REBOOT: _rebooted,
         libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED: _device_removed,
         libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED: _device_removal_failed,
     }

@@ -1,7 +1,7 @@
 """Domains through libvirt: every effect is looked at before and after, and none touches what is not ours."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -66,6 +66,13 @@ class LibvirtDomains:
         with self._connections.calling(ConnectionClass.LOOK, Call.LOOK) as connection:
             sighting = sighting_of(connection, instance)
         return sighting.domain if sighting else None
+
+    def known(self) -> Mapping[UUID, Domain]:
+        """One list of them, then a look at each; one that goes meanwhile is not among them."""
+        with self._connections.calling(ConnectionClass.LOOK, Call.LOOK) as connection:
+            uuids = [UUID(bytes=domain.UUID()) for domain in connection.listAllDomains()]
+            sightings = {uuid: sighting_of(connection, uuid) for uuid in uuids}
+        return {uuid: sighting.domain for uuid, sighting in sightings.items() if sighting is not None}
 
     def define(self, guest: Guest) -> None:
         """Define the domain, unless its UUID is another's."""

@@ -9,6 +9,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
@@ -71,12 +72,40 @@ class Wakeups:
         return True
 
 
+@dataclass(frozen=True)
+class News:
+    """Something happened to a domain, or may have to any of them. A ``reboot`` changes no state."""
+
+    instance: UUID | None
+    reboot: bool = False
+
+
 class DomainEvents:
     """Hands what happens to domains from the loop's thread to the waiters, without ever blocking that thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: defaultdict[UUID, list[Wakeups]] = defaultdict(list)
+        self._everything: SimpleQueue[News] | None = None
+
+    def follow_all(self) -> None:
+        """From now on keep what happens, to whichever domain, for `news`. One follows, once for the process."""
+        self._everything = SimpleQueue()
+
+    def news(self, timeout_s: float) -> tuple[News, ...]:
+        """What happened since the last call, as soon as there is something; nothing when the time is up."""
+        if self._everything is None:
+            raise RuntimeError("nobody follows the events")
+        try:
+            found = [self._everything.get(timeout=max(timeout_s, 0.0))]
+        except Empty:
+            return ()
+        found += [self._everything.get_nowait() for _ in range(self._everything.qsize())]
+        return tuple(dict.fromkeys(found))
+
+    def tell_reboot(self, instance: UUID) -> None:
+        """The instance's guest began anew in its process."""
+        self._keep(News(instance, reboot=True))
 
     @contextmanager
     def watching(self, instance: UUID) -> Iterator[Wakeups]:
@@ -94,6 +123,7 @@ class DomainEvents:
 
     def tell(self, instance: UUID) -> None:
         """Something happened to the instance."""
+        self._keep(News(instance))
         for wakeups in self._waiting_for(instance):
             wakeups.tell()
 
@@ -104,10 +134,15 @@ class DomainEvents:
 
     def tell_all(self) -> None:
         """Events may have been missed: everybody looks again."""
+        self._keep(News(None))
         with self._lock:
             waiting = tuple(wakeups for several in self._waiting.values() for wakeups in several)
         for wakeups in waiting:
             wakeups.tell()
+
+    def _keep(self, news: News) -> None:
+        if self._everything is not None:
+            self._everything.put(news)
 
     def _waiting_for(self, instance: UUID) -> tuple[Wakeups, ...]:
         with self._lock:
