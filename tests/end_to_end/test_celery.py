@@ -32,7 +32,7 @@ def test_one_spawn_from_twenty_senders_is_one_domain_one_boot_and_each_link_fire
 ) -> None:
     """The same message from everywhere, to its host's queue and to another's, is one job with one outcome."""
     with Site(libvirt=None, host="h2", database_url=postgresql_url, broker_url=redis_url) as other:
-        site.start_worker(settings={"THREADS": "16", "DESTROY_LIMIT": "4", "ATTACH_LIMIT": "2"})
+        site.start_worker(settings={"THREADS": "16", "DESTROY_LIMIT": "4", "ATTACH_LIMIT": "1", "POWER_LIMIT": "1"})
         other.start_worker()
         job_id = str(uuid4())
         watch = orchestrator.states_seen(job_id)
