@@ -215,6 +215,7 @@ def _instance(connection: Connection, row: Row[Any]) -> InstanceRecord:
         epoch=row.epoch,
         spec=row.spec,
         devices=devices_of(connection, row.id),
+        wanted=row.wanted,
     )
 
 

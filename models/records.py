@@ -204,3 +204,4 @@ class InstanceRecord:
     epoch: int
     spec: Json | None
     devices: tuple[Device, ...] = field(default=())
+    wanted: InstanceState | None = None  #: what a job last made it, whatever became of its host since

@@ -92,6 +92,7 @@ hosts = Table(
     Column("state", _word(HostState), nullable=False),
     Column("sequence", _BIG, nullable=False, default=0),
     Column("worker", Uuid(), nullable=True),
+    Column("boot_id", String(64), nullable=True),  # the kernel's; the boot whose guests were started last
     Column("registered_at", UtcDateTime(), nullable=False),
     Column("seen_at", UtcDateTime(), nullable=False),
 )
@@ -115,6 +116,7 @@ instances = Table(
     Column("name", String(255), nullable=True),
     Column("host", _HOST, nullable=True, index=True),
     Column("state", _word(InstanceState), nullable=False),
+    Column("wanted", _word(InstanceState), nullable=True),  # what a job last made it, which a boot does not change
     Column("epoch", _BIG, nullable=False, default=0),
     Column("spec", _JSON, nullable=True),
     Column("made_by", _JOB_ID, nullable=True),  # the job whose claim began it

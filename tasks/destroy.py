@@ -1,6 +1,6 @@
 """Destroy: nothing of an instance is left on this host. It supersedes whatever else is asked of the instance."""
 
-from models.states import JobClass
+from models.states import InstanceState, JobClass
 from tasks.operation import Operation
 from tasks.requests.destroy import DestroyRequest
 from tasks.steps.destination import OtherHalfRemoved
@@ -25,4 +25,5 @@ destroy = Operation(
     point_of_no_return=DomainStopped.name,
     supersedes=True,
     at_peer=frozenset({OtherHalfRemoved.name}),
+    instance_wanted_as=InstanceState.DELETED,
 )

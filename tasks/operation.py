@@ -166,6 +166,8 @@ class Operation(Generic[RequestT]):
     #: The instance's state from the first claim on, and after a run was undone whole; None leaves it.
     instance_begins_as: InstanceState | None = None
     instance_undone_as: InstanceState | None = None
+    #: What the instance is to be once the job has succeeded, also after its host booted; None leaves it.
+    instance_wanted_as: InstanceState | None = None
 
     def __post_init__(self) -> None:
         """A name that no step has would never be met."""

@@ -1,8 +1,10 @@
 """Pause: the guest's processors stand still, its memory kept."""
 
-from models.states import JobClass
+from models.states import InstanceState, JobClass
 from tasks.operation import Operation
 from tasks.requests.power import PauseRequest
 from tasks.steps.power import DomainPaused
 
-pause = Operation("pause", PauseRequest, steps=(DomainPaused(),), job_class=JobClass.POWER)
+pause = Operation(
+    "pause", PauseRequest, steps=(DomainPaused(),), job_class=JobClass.POWER, instance_wanted_as=InstanceState.PAUSED
+)

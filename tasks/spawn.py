@@ -23,4 +23,5 @@ spawn = Operation(
     job_class=JobClass.SPAWN,
     instance_begins_as=InstanceState.BUILDING,
     instance_undone_as=InstanceState.ABSENT,
+    instance_wanted_as=InstanceState.RUNNING,
 )

@@ -1,8 +1,14 @@
 """Suspend: the guest's memory is kept on disk, and its process ends."""
 
-from models.states import JobClass
+from models.states import InstanceState, JobClass
 from tasks.operation import Operation
 from tasks.requests.power import SuspendRequest
 from tasks.steps.power import DomainSaved
 
-suspend = Operation("suspend", SuspendRequest, steps=(DomainSaved(),), job_class=JobClass.POWER)
+suspend = Operation(
+    "suspend",
+    SuspendRequest,
+    steps=(DomainSaved(),),
+    job_class=JobClass.POWER,
+    instance_wanted_as=InstanceState.SUSPENDED,
+)

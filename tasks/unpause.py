@@ -1,8 +1,14 @@
 """Unpause: the guest's processors run on."""
 
-from models.states import JobClass
+from models.states import InstanceState, JobClass
 from tasks.operation import Operation
 from tasks.requests.power import UnpauseRequest
 from tasks.steps.power import DomainUnpaused
 
-unpause = Operation("unpause", UnpauseRequest, steps=(DomainUnpaused(),), job_class=JobClass.POWER)
+unpause = Operation(
+    "unpause",
+    UnpauseRequest,
+    steps=(DomainUnpaused(),),
+    job_class=JobClass.POWER,
+    instance_wanted_as=InstanceState.RUNNING,
+)

@@ -267,6 +267,7 @@ class Runner:
             error=error,
             seen=run.take_seen(),
             undone_as=None if state is JobState.SUCCEEDED else run.operation.instance_undone_as,
+            wanted_as=run.operation.instance_wanted_as if state is JobState.SUCCEEDED else None,
             outbox=self.outbox,
         )
         why = "" if error is None else f" {error.error_class}: {error.message}"

@@ -116,6 +116,10 @@ class Settings(BaseSettings):
     drift_interval_s: float = Field(
         default=60.0, ge=0.1, le=3600.0, description="how often host and journal are compared, in seconds"
     )
+    start_after_boot: bool = Field(
+        default=False,
+        description="`true`: guests that ran when their host went down are started, by jobs, after it has booted",
+    )
     sweep_interval_s: float = Field(
         default=0.5, ge=0.05, le=60, description="how often the worker looks for jobs that could be claimed, in seconds"
     )

@@ -23,6 +23,7 @@ from models.journal.deciding import resume, retry, settle_by_hand, skip
 from models.reading import job as job_record
 from tasks.catalogue import OPERATIONS, Catalogue
 from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Power, Volumes
+from worker.after_boot import start_after_boot
 from worker.celery_app import ops, revoking
 from worker.celery_app.app import build_app
 from worker.celery_app.postman import Postman
@@ -33,7 +34,7 @@ from worker.hands import Hands
 from worker.heartbeat import Heartbeat
 from worker.host.hypervisor import Hypervisor
 from worker.host.lock import HostLock
-from worker.host.machine import machine_id
+from worker.host.machine import boot_id, machine_id
 from worker.retrying import Patience
 from worker.run import Runner
 from worker.settings import ConfigurationError, Settings, VirtType, refuse_half_a_worker
@@ -123,6 +124,7 @@ def run_worker(
     lock = _lock(settings, hypervisor, worker)
     try:
         register(database, _registration(settings, hypervisor, worker))
+        start_after_boot(database, catalogue, settings.host, boot_id(), enabled=settings.start_after_boot)
         hands = Hands(settings.limits)
         rooms = ServedHost(
             domains=hypervisor.domains,

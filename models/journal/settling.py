@@ -37,6 +37,11 @@ _RUN_ENDED = (
     .where(runs.c.job == bindparam("held"), runs.c.number == bindparam("of_run"))
     .values(**_CAME_TO, started_at=bindparam("began"))
 )
+_INSTANCE_WANTED = (
+    update(instances)
+    .where(instances.c.id == bindparam("of"), instances.c.epoch == bindparam("mine"))
+    .values(wanted=bindparam("new_wanted"))
+)
 _NEXT_OF_INSTANCE = (
     select(jobs.c.id, jobs.c.run, jobs.c.host)
     .where(jobs.c.instance == bindparam("of"), jobs.c.state == JobState.QUEUED)
@@ -53,13 +58,15 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
     error: ErrorRecord | None = None,
     seen: Sequence[Seen] = (),
     undone_as: InstanceState | None = None,
+    wanted_as: InstanceState | None = None,
     outbox: bool,
 ) -> bool:
     """End the run as ``state``: job, run, instance, event, what Celery is told and the next ring in one commit.
 
     False, and not ended, when a success is no longer wanted: a cancel was asked for in time.
 
-    With ``undone_as`` the instance becomes that, if it was this job that began it. Without ``outbox`` there is
+    With ``undone_as`` the instance becomes that, if it was this job that began it; with ``wanted_as`` that is what it
+    is to be from here on, whatever becomes of its host. Without ``outbox`` there is
     neither a broker to ring nor a result backend to tell, and nothing is left for them.
     """
     with database.write() as connection:
@@ -77,6 +84,9 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
                 )
                 .values(state=undone_as, updated_at=now_in_database())
             )
+        if wanted_as is not None:
+            wanted = {"of": lease.job.instance, "mine": lease.epoch, "new_wanted": wanted_as}
+            connection.execute(_INSTANCE_WANTED, wanted)
         end(connection, lease.job, state, error, outbox=outbox)
         if outbox:
             ring_next(connection, lease.job, but=lease.host)

@@ -15,6 +15,7 @@ from tasks.requests.power import (
     SuspendRequest,
     UnpauseRequest,
 )
+from tasks.steps.devices import interfaces_of, volumes_of
 from tasks.steps.identity import stranger
 
 #: How often a guest that does not shut down is asked again, in seconds: one that is still booting hears the next.
@@ -39,7 +40,8 @@ class DomainStarted:
         return _seen_running(work, _domain(work, host))
 
     def do(self, work: Work[StartRequest], host: Host) -> None:
-        """Starts the domain and waits, by event, until it runs."""
+        """Starts the domain once all that it needs is within reach, and waits, by event, until it runs."""
+        _reach(work, host)
         host.domains.start(work.instance)
         host.domains.wait_running(work.instance, work.request.timeout_s)
 
@@ -254,6 +256,7 @@ class DomainResumed:
 
     def do(self, work: Work[ResumeRequest], host: Host) -> None:
         """Starts it, from the file, which libvirt removes when that has worked."""
+        _reach(work, host)
         host.domains.start(work.instance)
         host.domains.wait_running(work.instance, work.request.timeout_s)
 
@@ -283,6 +286,14 @@ def _seen_running(work: Work[Any], domain: Domain | NotOurs) -> Sight:
     if domain.state in {DomainState.STARTING, DomainState.SHUTTING_DOWN}:
         return InProgress(f"domain {work.instance} is {domain.state}")
     return There() if domain.active else Absent()
+
+
+def _reach(work: Work[Any], host: Host) -> None:
+    """Bring the instance's volumes and networks within reach: a host that has booted may be ahead of its servers."""
+    for device in volumes_of(work.devices):
+        host.volumes.connect(device.volume)
+    for interface in interfaces_of(work.devices):
+        host.interfaces.plug(interface)
 
 
 def _end(work: Work[Any], host: Host, timeout_s: float) -> None:

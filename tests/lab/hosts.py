@@ -163,6 +163,17 @@ class LibvirtHost:
         self.stop()
         self.start()
 
+    def reboot(self) -> None:
+        """Lose power, and come up again: no process is left, and nothing of what lay below /run."""
+        self.kill()
+        for process in self._libvirtds:
+            process.end()
+        self._libvirtds.clear()
+        for point in (self.folder / "run").iterdir():
+            shutil.rmtree(point)
+            point.mkdir()
+        self.start()
+
     def freeze(self) -> None:
         """Make libvirtd silent without closing anything, as a paused VM or a stalled disk does."""
         self.libvirtd.signal(signal.SIGSTOP)

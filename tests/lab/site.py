@@ -35,6 +35,7 @@ from worker.cli.documents import job_details_document
 READY_WITHIN_S = 30.0
 COMMAND_WITHIN_S = 60.0
 READY_LINE = "worker ready"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Site:
@@ -125,9 +126,18 @@ class Site:
         file = self.folder / "worker.log"
         return file.read_text(errors="replace") if file.exists() else ""
 
-    def start_worker(self, *, ready: bool = True, settings: dict[str, str] | None = None) -> Process:
-        """Start a worker, and return once it is ready, unless it is not meant to be."""
+    def start_worker(
+        self, *, ready: bool = True, settings: dict[str, str] | None = None, boot_id: str | None = None
+    ) -> Process:
+        """Start a worker, and return once it is ready, unless it is not meant to be.
+
+        With a `boot_id` it sees that in the kernel's place.
+        """
         command: list[str | Path] = [sys.executable, *self._command]
+        if boot_id is not None:
+            shown = self.folder / "boot_id"
+            shown.write_text(f"{boot_id}\n")
+            command = list(enclosed(command, {BOOT_ID: shown}))
         if self._libvirt is None:
             (self.folder / "run").mkdir(exist_ok=True)
             ensure_mount_points()

@@ -72,10 +72,12 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
         "attach_limit": 4,
         "migrate_limit": 2,
         "power_limit": 8,
+        "drift_interval_s": 60.0,
         "spawn_limit": 4,
         "destroy_limit": 8,
         "sweep_interval_s": 0.5,
         "lock_dir": Path("/run/hostler"),
+        "start_after_boot": False,
         "allow_sqlite_with_broker": False,
         "log_level": "INFO",
     }

@@ -78,6 +78,7 @@ def instance_document(instance: InstanceRecord) -> dict[str, Any]:
         "name": instance.name,
         "host": instance.host,
         "state": instance.state.value,
+        "wanted": None if instance.wanted is None else instance.wanted.value,
         "epoch": instance.epoch,
         "spec": instance.spec,
         "disks": devices(DeviceKind.DISK),

@@ -162,6 +162,7 @@ def instance(record: InstanceRecord, happened: Iterable[InstanceEvent] = ()) -> 
         ("name", record.name or ""),
         ("host", record.host or ""),
         ("state", record.state.value),
+        ("wanted", "" if record.wanted is None else record.wanted.value),
         ("epoch", str(record.epoch)),
     ):
         head.add_row(Text(name, style="bold"), Text(value))

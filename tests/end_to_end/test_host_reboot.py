@@ -1,0 +1,38 @@
+"""A host that has booted: its guests, their taps and sockets are gone, and those that are to run, run again."""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from models import reading
+from tests.end_to_end.guests import done, running
+from tests.lab.hosts import LibvirtHost
+from tests.lab.site import Site
+
+pytestmark = pytest.mark.real
+
+ENABLED = {"START_AFTER_BOOT": "true"}
+
+
+def test_guests_run_again_after_their_host_has_booted(
+    site: Site, libvirt_host: LibvirtHost, instance: UUID, small_guest: dict[str, object]
+) -> None:
+    """The one that ran, once, with its history telling why; the one that was stopped stays off."""
+    stopped = uuid4()
+    site.start_worker(settings=ENABLED, boot_id="first")
+    for each in (instance, stopped):
+        done(site, "spawn", each, small_guest)
+    done(site, "stop", stopped, {"timeout_s": 0})
+
+    site.kill_worker()
+    libvirt_host.reboot()
+    assert site.qemu_pids(instance) == []
+    site.start_worker(settings=ENABLED, boot_id="second")
+    job = site.settled(f"after-boot.second.{instance}")
+    assert job["state"] == "succeeded", job
+    assert (running(libvirt_host, instance), running(libvirt_host, stopped)) == (True, False)
+
+    assert [found.id for found in reading.list_jobs(site.database) if found.operation == "start"] == [job["id"]]
+    assert site.boots(instance) == 2
+    for each in (instance, stopped):
+        done(site, "destroy", each, {})
