@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
 
 from models.engine import Database, now_in_database
-from models.reading import devices_of
+from models.reading import devices_of_all
 from models.records import Device, Json
 from models.states import UNSETTLED, DriftKind, InstanceState, Observed
 from models.tables import drift, instance_events, instances, jobs
@@ -54,16 +54,16 @@ class DriftRecord:
     found_at: datetime
 
 
-def standing(database: Database, host: str, ids: Iterable[UUID] = ()) -> Mapping[UUID, Standing]:
-    """The instances that live on the host, and these others wherever they live."""
+def standing(database: Database, *, host: str | None = None, ids: Iterable[UUID] = ()) -> Mapping[UUID, Standing]:
+    """The instances that live on the host, and these wherever they live."""
     busy = exists().where(jobs.c.instance == instances.c.id, jobs.c.state.in_(UNSETTLED))
-    here = and_(instances.c.host == host, instances.c.state.not_in(NOT_THERE))
-    query = select(instances, busy.label("busy")).where(here | instances.c.id.in_(list(ids)))
+    wanted: ColumnElement[bool] = instances.c.id.in_(list(ids))
+    if host is not None:
+        wanted = or_(wanted, and_(instances.c.host == host, instances.c.state.not_in(NOT_THERE)))
     with database.read() as connection:
-        return {
-            row.id: Standing(row.id, row.host, row.state, row.epoch, row.busy, devices_of(connection, row.id))
-            for row in connection.execute(query).all()
-        }
+        rows = connection.execute(select(instances, busy.label("busy")).where(wanted)).all()
+        theirs = devices_of_all(connection, [row.id for row in rows])
+    return {row.id: Standing(row.id, row.host, row.state, row.epoch, row.busy, theirs.get(row.id, ())) for row in rows}
 
 
 def power_changed(database: Database, seen: Standing, state: InstanceState, data: Json) -> bool:

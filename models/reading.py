@@ -91,6 +91,18 @@ def devices_of(connection: Connection, instance: UUID) -> tuple[Device, ...]:
     return tuple(Device(row.kind, row.key, row.details, row.exclusive, row.place) for row in rows)
 
 
+def devices_of_all(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, tuple[Device, ...]]:
+    """The devices of each of these instances that has any, in the order of their kind and key."""
+    rows = connection.execute(
+        select(devices).where(devices.c.instance.in_(ids)).order_by(devices.c.instance, devices.c.kind, devices.c.key)
+    )
+    found: dict[UUID, tuple[Device, ...]] = {}
+    for row in rows:
+        device = Device(row.kind, row.key, row.details, row.exclusive, row.place)
+        found[row.instance] = (*found.get(row.instance, ()), device)
+    return found
+
+
 def peer_of(connection: Connection, host: str) -> PeerRecord:
     """The host as another one reaches it; empty where it never said how."""
     row = connection.execute(

@@ -60,9 +60,9 @@ class Comparison:
 
     def look(self) -> None:
         """Compare everything; raises HostError or the journal's errors when one side cannot be read."""
-        before = standing(self.database, self.host_name)
+        before = standing(self.database, host=self.host_name)
         domains = self.host.domains.known()
-        after = standing(self.database, self.host_name, domains)
+        after = standing(self.database, host=self.host_name, ids=domains)
         quiet = {each.id: each for each in after.values() if _is_quiet(each, before)}
         for instance in quiet.values():
             self._compare_power(instance, domains.get(instance.id))
@@ -80,9 +80,9 @@ class Comparison:
 
     def look_at(self, changed: Collection[UUID], rebooted: Collection[UUID] = ()) -> None:
         """Compare the power of these instances, and record which of them began anew by themselves."""
-        before = standing(self.database, self.host_name, (*changed, *rebooted))
+        before = standing(self.database, ids={*changed, *rebooted})
         for instance in before.values():
-            if instance.busy or instance.host != self.host_name or instance.id not in {*changed, *rebooted}:
+            if instance.busy or instance.host != self.host_name:
                 continue
             if instance.id in rebooted:
                 happened(self.database, instance, Observed.REBOOTED, {})

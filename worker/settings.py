@@ -16,6 +16,8 @@ from models.states import JobClass
 PREFIX = "HOSTLER_"
 #: A DNS label or name, at most 63 characters, so that it can stand in a queue's name and a URI.
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+#: How often a worker looks for jobs that nobody rings for, and for those whose ring was lost, in seconds.
+UNRUNG_SWEEP_S, RUNG_SWEEP_S = 0.5, 5.0
 #: Threads that no class limit may take: they record rings while all slots are busy.
 RESERVE_THREADS = 4
 #: libvirt puts a monitor socket below the root; a socket's path has at most 107 bytes (sockaddr_un).
@@ -120,8 +122,12 @@ class Settings(BaseSettings):
         default=False,
         description="`true`: guests that ran when their host went down are started, by jobs, after it has booted",
     )
-    sweep_interval_s: float = Field(
-        default=0.5, ge=0.05, le=60, description="how often the worker looks for jobs that could be claimed, in seconds"
+    sweep_interval_s: float | None = Field(
+        default=None,
+        ge=0.05,
+        le=60,
+        description="how often the worker looks for jobs that could be claimed, in seconds; 0.5 without a broker, 5 "
+        "with one, which rings",
     )
     lock_dir: Path = Field(
         default=Path("/run/hostler"),
@@ -184,6 +190,13 @@ class Settings(BaseSettings):
         if self.migration_address is not None or self.peer_libvirt_uri is None:
             return self.migration_address
         return urlsplit(self.peer_libvirt_uri).hostname
+
+    @property
+    def sweeps_every_s(self) -> float:
+        """How often the worker looks for jobs, in seconds."""
+        if self.sweep_interval_s is not None:
+            return self.sweep_interval_s
+        return UNRUNG_SWEEP_S if self.broker_url is None else RUNG_SWEEP_S
 
     @property
     def limits(self) -> dict[JobClass, int]:

@@ -152,7 +152,7 @@ def run_worker(
             announcer=postman,
             outbox=outbox,
         )
-        sweeper = Sweeper(database, runner, settings.sweep_interval_s)
+        sweeper = Sweeper(database, runner, settings.sweeps_every_s)
         revokes = revoking.EarlyRevokes()
         revoking.install(_canceller(database, postman, outbox=outbox), revokes)
         Rings(database, settings.host, catalogue, sweeper, revokes).register(app)

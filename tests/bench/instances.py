@@ -40,7 +40,7 @@ class OneHost:
         lab.callback(self.bare.close)
         self._orchestrator = Orchestrator(redis.url)
         lab.callback(self._orchestrator.close)
-        self.site.start_worker(settings={"SWEEP_INTERVAL_S": "0.5"})  # as it is by default
+        self.site.start_worker(settings={"SWEEP_INTERVAL_S": "5"})  # as it is by default, with a broker
         self.guest = {
             "name": "bench",
             "memory_mib": 96,

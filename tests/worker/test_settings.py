@@ -75,7 +75,8 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
         "drift_interval_s": 60.0,
         "spawn_limit": 4,
         "destroy_limit": 8,
-        "sweep_interval_s": 0.5,
+        "drift_interval_s": 60.0,
+        "sweep_interval_s": None,
         "lock_dir": Path("/run/hostler"),
         "start_after_boot": False,
         "allow_sqlite_with_broker": False,
@@ -289,3 +290,10 @@ def test_the_readme_lists_every_setting_and_no_other() -> None:
     """One table, compared with the code."""
     rows = _ROW.findall(README.read_text())
     assert sorted(rows) == sorted(f"HOSTLER_{name.upper()}" for name in Settings.model_fields)
+
+
+def test_a_worker_that_is_rung_sweeps_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is told goes before."""
+    assert loaded(monkeypatch).sweeps_every_s == 0.5
+    assert loaded(monkeypatch, BROKER_URL="redis://broker").sweeps_every_s == 5.0
+    assert loaded(monkeypatch, SWEEP_INTERVAL_S="2").sweeps_every_s == 2.0

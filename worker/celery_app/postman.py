@@ -35,7 +35,7 @@ from worker.celery_app.app import queue_name, task_name
 log = logging.getLogger(__name__)
 
 #: How often the outbox is looked through when nobody calls, in seconds: the backstop for letters left behind.
-ROUND_S = 2.0
+ROUND_S = 5.0
 #: A letter that meets a defect is tried again after doubling waits, at most this long, in seconds.
 LETTER_WAITS_MAX_S = 300.0
 #: A claim is news that can wait until the claimed job's own first calls are on their way, in seconds.
