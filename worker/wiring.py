@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,9 +30,14 @@ from worker.celery_app.app import build_app
 from worker.celery_app.postman import Postman
 from worker.celery_app.process import keep_our_logging, serve, worker_name
 from worker.celery_app.rings import Rings
+from worker.doctor.examination import at_start
+from worker.doctor.findings import Finding, Level
+from worker.doctor.hypervisor import versions
+from worker.doctor.places import lock_folder
 from worker.drift import Comparison, Observer
 from worker.hands import Hands
 from worker.heartbeat import Heartbeat
+from worker.host.facts import HostFacts
 from worker.host.hypervisor import Hypervisor
 from worker.host.lock import HostLock
 from worker.host.machine import boot_id, machine_id
@@ -121,8 +127,10 @@ def run_worker(
     database = prepare_journal(settings)
     hypervisor = build_hypervisor(settings)
     worker = uuid.uuid4()
+    _refuse(lock_folder(settings.embedded_root or settings.lock_dir))
     lock = _lock(settings, hypervisor, worker)
     try:
+        _refuse(versions(hypervisor.facts()))
         register(database, _registration(settings, hypervisor, worker))
         start_after_boot(database, catalogue, settings.host, boot_id(), enabled=settings.start_after_boot)
         hands = Hands(settings.limits)
@@ -163,6 +171,9 @@ def run_worker(
         observer = Observer(comparison, hypervisor.connections.events.news, settings.drift_interval_s)
         for thread in (postman, beat, sweeper, observer):
             thread.start()
+        threading.Thread(
+            target=_tell_what_is_wrong, args=(settings, hypervisor.facts()), name="doctor", daemon=True
+        ).start()
         log.info("worker ready: host=%s worker=%s pid=%d lock=%s", settings.host, worker, os.getpid(), lock.path)
         try:
             return serve(app, settings.host, threads=settings.threads, on_stopping=hands.close)
@@ -184,6 +195,20 @@ def run_worker(
 def _stop_in_good_order(_signal: int, _frame: object) -> None:
     """Asked to stop while still starting: leave through the same doors."""
     sys.exit(0)
+
+
+def _refuse(finding: Finding) -> None:
+    """A host that a worker cannot serve safely is not served."""
+    if finding.level is Level.PROBLEM:
+        raise ConfigurationError(f"{finding.line}.")
+
+
+def _tell_what_is_wrong(settings: Settings, facts: HostFacts) -> None:
+    """Each of the doctor's complaints as a line of the log; the worker serves its host all the same."""
+    for finding in at_start(settings, facts):
+        if finding.level is not Level.OK:
+            level = logging.ERROR if finding.level is Level.PROBLEM else logging.WARNING
+            log.log(level, "doctor: %s", finding.line)
 
 
 def _lock(settings: Settings, hypervisor: Hypervisor, worker: UUID) -> HostLock:

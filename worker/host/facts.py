@@ -1,5 +1,6 @@
 """What a host says of itself, read once from libvirt's capabilities."""
 
+import re
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -20,6 +21,8 @@ class HostFacts:
     qemu_version: tuple[int, int, int]
     architecture: str
     domain_types: frozenset[str]  #: of guests of the host's own architecture: ``kvm``, ``qemu``
+    security_models: frozenset[str] = frozenset()  #: that keep guests apart: ``dac``, ``apparmor``, ``selinux``
+    qemu_user: tuple[int, int] | None = None  #: uid and gid of QEMU's processes; None: libvirt does not say
 
     @property
     def virt_type(self) -> str:
@@ -47,7 +50,24 @@ def facts_from(capabilities: str, libvirt_version: int, qemu_version: int) -> Ho
         if arch.get("name") == architecture
         for domain in arch.findall("domain")
     }
-    return HostFacts(UUID(host_uuid), _parts(libvirt_version), _parts(qemu_version), architecture, frozenset(types))
+    return HostFacts(
+        UUID(host_uuid),
+        _parts(libvirt_version),
+        _parts(qemu_version),
+        architecture,
+        frozenset(types),
+        security_models=frozenset(model.text or "" for model in document.findall("host/secmodel/model")) - {"", "none"},
+        qemu_user=_qemu_user(document),
+    )
+
+
+def _qemu_user(document: etree._Element) -> tuple[int, int] | None:
+    """The label of the model ``dac`` is ``+UID:+GID``."""
+    for model in document.findall("host/secmodel"):
+        if model.findtext("model") == "dac":
+            label = re.fullmatch(r"\+(\d+):\+(\d+)", model.findtext("baselabel") or "")
+            return None if label is None else (int(label[1]), int(label[2]))
+    return None
 
 
 def host_uuid_in(capabilities: str) -> UUID | None:
