@@ -75,7 +75,6 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
         "drift_interval_s": 60.0,
         "spawn_limit": 4,
         "destroy_limit": 8,
-        "drift_interval_s": 60.0,
         "sweep_interval_s": None,
         "lock_dir": Path("/run/hostler"),
         "start_after_boot": False,
