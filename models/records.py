@@ -93,9 +93,10 @@ class DeviceRemoved:
 
 @dataclass(frozen=True)
 class InstanceIs:
-    """The instance is in this state now."""
+    """The instance is in this state now, and is to be in that one also after its host has booted, if one is given."""
 
     state: InstanceState
+    wanted: InstanceState | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from tasks.adopt import adopt
 from tasks.attach_interface import attach_interface
 from tasks.attach_volume import attach_volume
 from tasks.destroy import destroy
@@ -13,6 +14,7 @@ from tasks.migrate import migrate
 from tasks.operation import Operation
 from tasks.pause import pause
 from tasks.reboot import reboot
+from tasks.release import release
 from tasks.resume import resume
 from tasks.spawn import spawn
 from tasks.start import start
@@ -40,6 +42,8 @@ OPERATIONS: Catalogue = MappingProxyType(
             unpause,
             suspend,
             resume,
+            adopt,
+            release,
         )
     }
 )

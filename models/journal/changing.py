@@ -6,6 +6,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from models.engine import now_in_database
 from models.journal.claiming import Lease
 from models.records import Change, DeviceAdded, DeviceChanged, DeviceRemoved, InstanceIs, InstanceMoved
+from models.states import InstanceState
 from models.tables import devices, instances
 
 # Statements of the hot path are built once: building one costs more than SQLite takes to run it.
@@ -13,6 +14,11 @@ _INSTANCE_IS = (
     update(instances)
     .where(instances.c.id == bindparam("of"), instances.c.epoch == bindparam("mine"))
     .values(state=bindparam("new_state"), updated_at=now_in_database())
+)
+_INSTANCE_WANTED = (
+    update(instances)
+    .where(instances.c.id == bindparam("of"), instances.c.epoch == bindparam("mine"))
+    .values(wanted=bindparam("new_wanted"))
 )
 _INSTANCE_MOVED = (
     update(instances)
@@ -52,7 +58,15 @@ def apply(connection: Connection, lease: Lease, change: Change) -> None:
             )
         case DeviceRemoved(kind, key):
             connection.execute(_DEVICE_GONE, of | {"of_kind": kind, "under": key})
-        case InstanceIs(state):
+        case InstanceIs(state, wanted):
             connection.execute(_INSTANCE_IS, of | {"mine": lease.epoch, "new_state": state})
+            if wanted is not None:
+                want(connection, lease, wanted)
         case InstanceMoved(host):
             connection.execute(_INSTANCE_MOVED, of | {"mine": lease.epoch, "new_host": host})
+
+
+def want(connection: Connection, lease: Lease, state: InstanceState) -> None:
+    """Write what the job's instance is to be from here on, whatever becomes of its host."""
+    wanted = {"of": lease.job.instance, "mine": lease.epoch, "new_wanted": state}
+    connection.execute(_INSTANCE_WANTED, wanted)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from sqlalchemy import Connection, bindparam, select, update
 
 from models.engine import Database, now_in_database
+from models.journal.changing import want
 from models.journal.claiming import Lease
 from models.journal.events import WORKER, leave_in_outbox, outcome_of, record_event
 from models.journal.quarantining import set_aside
@@ -36,11 +37,6 @@ _RUN_ENDED = (
     update(runs)
     .where(runs.c.job == bindparam("held"), runs.c.number == bindparam("of_run"))
     .values(**_CAME_TO, started_at=bindparam("began"))
-)
-_INSTANCE_WANTED = (
-    update(instances)
-    .where(instances.c.id == bindparam("of"), instances.c.epoch == bindparam("mine"))
-    .values(wanted=bindparam("new_wanted"))
 )
 _NEXT_OF_INSTANCE = (
     select(jobs.c.id, jobs.c.run, jobs.c.host)
@@ -85,8 +81,7 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
                 .values(state=undone_as, updated_at=now_in_database())
             )
         if wanted_as is not None:
-            wanted = {"of": lease.job.instance, "mine": lease.epoch, "new_wanted": wanted_as}
-            connection.execute(_INSTANCE_WANTED, wanted)
+            want(connection, lease, wanted_as)
         end(connection, lease.job, state, error, outbox=outbox)
         if outbox:
             ring_next(connection, lease.job, but=lease.host)

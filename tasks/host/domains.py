@@ -89,6 +89,24 @@ class Domains(Protocol):
         """All domains of the host, those of others too, as libvirt shows them now."""
         ...
 
+    def owners(self, instance: UUID) -> tuple[Identity | None, ...]:
+        """Whose the running guest, if it runs, and the definition, if there is one, say that it is.
+
+        Empty only when a proven connection says that there is no such domain.
+        """
+        ...
+
+    def mark(self, identity: Identity) -> None:
+        """Write into the running guest's description and its definition whose it is, and change nothing else.
+
+        The same again is no error; absent is HostError(PERMANENT), another instance's HostError(CONFLICT).
+        """
+        ...
+
+    def unmark(self, instance: UUID) -> None:
+        """Take out of both whose it is; not marked or absent is no error, another instance's HostError(CONFLICT)."""
+        ...
+
     def define(self, guest: Guest) -> None:
         """Define the domain persistently; the same definition again is no error."""
         ...

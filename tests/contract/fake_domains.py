@@ -39,6 +39,36 @@ class FakeDomains(Room):
         with self.script.changed:
             return dict(self.there)
 
+    @port("domains.owners")
+    def owners(self, instance: UUID) -> tuple[Identity | None, ...]:
+        """Both sides say the same here."""
+        with self.script.changed:
+            domain = self.there.get(instance)
+            if domain is None:
+                return ()
+            return (domain.identity,) * (int(domain.active) + int(domain.persistent))
+
+    @port("domains.mark")
+    def mark(self, identity: Identity) -> None:
+        """Noted."""
+        with self.script.changed:
+            domain = self._markable(identity.instance)
+            if domain is None:
+                message = f"there is no domain {identity.instance}"
+                raise HostError(ErrorClass.PERMANENT, message, code="NO_DOMAIN", domain="QEMU")
+            if domain.identity != identity:
+                self.there[identity.instance] = replace(domain, identity=identity)
+                self.script.did("domains.mark", identity.instance)
+
+    @port("domains.unmark")
+    def unmark(self, instance: UUID) -> None:
+        """Forgotten."""
+        with self.script.changed:
+            domain = self._markable(instance)
+            if domain is not None and domain.identity is not None:
+                self.there[instance] = replace(domain, identity=None)
+                self.script.did("domains.unmark", instance)
+
     @port("domains.define")
     def define(self, guest: Guest) -> None:
         """Define it, or define it again."""
@@ -136,6 +166,13 @@ class FakeDomains(Room):
         """Somebody else made a domain."""
         with self.script.changed:
             self.there[instance] = domain
+
+    def _markable(self, instance: UUID) -> Domain | None:
+        """What is there, unless it is another instance's."""
+        domain = self.there.get(instance)
+        if domain is not None and domain.identity is not None:
+            return self.ours(instance)
+        return domain
 
     def _state(self, instance: UUID) -> DomainState | None:
         domain = self.there.get(instance)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -237,3 +238,35 @@ def test_a_domain_of_another_instance_is_never_touched(bench: Bench, instance: U
     for call in (lambda: domains.start(instance), lambda: domains.kill(instance), lambda: domains.undefine(instance)):
         assert refused(call) is ErrorClass.CONFLICT
     assert domains.find(instance) == before
+
+
+def test_a_mark_is_put_into_anothers_domain_and_taken_out_again(bench: Bench, instance: UUID) -> None:
+    """On both sides, so that it outlives the process; the guest runs on in that process meanwhile."""
+    bench.stranger(instance)
+    before = bench.host.domains.find(instance)
+    assert before is not None
+    assert bench.host.domains.owners(instance) == (None, None)
+    mine = Identity(instance, "job & <1>")
+    for _ in range(2):
+        bench.host.domains.mark(mine)
+    assert bench.host.domains.owners(instance) == (mine, mine)
+    assert bench.host.domains.find(instance) == replace(before, identity=mine)
+    for _ in range(2):
+        bench.host.domains.unmark(instance)
+    assert bench.host.domains.owners(instance) == (None, None)
+    assert bench.host.domains.find(instance) == before
+    bench.host.domains.mark(mine)
+    bench.stop(instance)
+    assert bench.host.domains.owners(instance) == (mine,)
+
+
+def test_no_mark_is_put_where_there_is_no_domain_or_anothers(bench: Bench, instance: UUID) -> None:
+    """A copy of an instance keeps what it says."""
+    mine, other = Identity(instance, "job-1"), uuid4()
+    assert bench.host.domains.owners(instance) == ()
+    assert refused(lambda: bench.host.domains.mark(mine)) is ErrorClass.PERMANENT
+    bench.host.domains.unmark(instance)
+    bench.mislabelled(instance, other)
+    assert refused(lambda: bench.host.domains.mark(mine)) is ErrorClass.CONFLICT
+    assert refused(lambda: bench.host.domains.unmark(instance)) is ErrorClass.CONFLICT
+    assert [owner and owner.instance for owner in bench.host.domains.owners(instance)] == [other]

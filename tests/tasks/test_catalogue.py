@@ -52,6 +52,8 @@ GOLDEN = {
     "unpause": ("DomainUnpaused",),
     "suspend": ("DomainSaved",),
     "resume": ("DomainResumed",),
+    "adopt": ("DomainAdopted",),
+    "release": ("DomainReleased",),
 }
 RETIRED: frozenset[str] = frozenset()
 

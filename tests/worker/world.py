@@ -35,6 +35,8 @@ REQUESTS: dict[str, Json] = {
     "unpause": {},
     "suspend": {},
     "resume": {},
+    "adopt": {},
+    "release": {},
 }
 
 

@@ -64,8 +64,8 @@ def submit(  # noqa: PLR0913, PLR0917  # its options
     accepted = accept(database, submission, outbox=told.broker_url is not None)
     if not as_json or wait:
         click.echo(accepted.job.id, err=as_json)
-    _ring(told, database, accepted)
-    _warn_of_silence(database, host)
+    ring(told, database, accepted)
+    warn_of_silence(database, host)
     if wait:
         return follow_job(database, accepted.job.id, timeout_s, as_json=as_json)
     if as_json:
@@ -75,7 +75,7 @@ def submit(  # noqa: PLR0913, PLR0917  # its options
     return OK
 
 
-def _ring(told: "Settings", database: "Database", accepted: "Accepted") -> None:
+def ring(told: "Settings", database: "Database", accepted: "Accepted") -> None:
     """Ring the host's worker; the job is accepted whether or not that works."""
     if told.broker_url is None or not accepted.new:
         return
@@ -86,7 +86,8 @@ def _ring(told: "Settings", database: "Database", accepted: "Accepted") -> None:
         click.echo(f"hostler: accepted; the broker was not told ({error}), the worker finds the job itself.", err=True)
 
 
-def _warn_of_silence(database: "Database", host: str) -> None:
+def warn_of_silence(database: "Database", host: str) -> None:
+    """Say so when nobody serves the host now: the job waits."""
     from models import reading
     from worker.cli.sentences import silence_sentence
 

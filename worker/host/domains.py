@@ -9,7 +9,7 @@ from uuid import UUID
 import libvirt
 
 from models.states import ErrorClass
-from tasks.host import Domain, DomainState, Guest, HostError, Volume
+from tasks.host import Domain, DomainState, Guest, HostError, Identity, Volume
 from worker.host.connections import ConnectionClass, Connections
 from worker.host.device_xml import DiskSource
 from worker.host.domain_document import refuse_anothers
@@ -17,6 +17,7 @@ from worker.host.errors import Call, is_look_first
 from worker.host.event_loop import Wakeups
 from worker.host.folders import Folders
 from worker.host.guest_xml import GuestSurroundings, domain_xml
+from worker.host.marking import owners_of, refuse_other, write_mark
 from worker.host.sightings import Presence, presence_of, sighting_of
 
 #: Whoever starts a guest again while it is being killed wins after so many rounds, and the job waits.
@@ -73,6 +74,29 @@ class LibvirtDomains:
             uuids = [UUID(bytes=domain.UUID()) for domain in connection.listAllDomains()]
             sightings = {uuid: sighting_of(connection, uuid) for uuid in uuids}
         return {uuid: sighting.domain for uuid, sighting in sightings.items() if sighting is not None}
+
+    def owners(self, instance: UUID) -> tuple[Identity | None, ...]:
+        """What libvirt shows on both sides."""
+        with self._connections.calling(ConnectionClass.LOOK, Call.LOOK) as connection:
+            return owners_of(connection, instance)
+
+    def mark(self, identity: Identity) -> None:
+        """Through libvirt's own call for metadata, which writes both sides."""
+        owners = self.owners(identity.instance)
+        if not owners:
+            message = f"there is no domain {identity.instance} to mark"
+            raise HostError(ErrorClass.PERMANENT, message, code="NO_DOMAIN", domain="QEMU")
+        refuse_other(identity.instance, owners)
+        with self._connections.calling(ConnectionClass.DESTROY, Call.MARK) as connection:
+            write_mark(connection, identity.instance, identity)
+
+    def unmark(self, instance: UUID) -> None:
+        """By the same call."""
+        owners = self.owners(instance)
+        refuse_other(instance, owners)
+        if any(owners):
+            with self._connections.calling(ConnectionClass.DESTROY, Call.MARK) as connection:
+                write_mark(connection, instance, None)
 
     def define(self, guest: Guest) -> None:
         """Define the domain, unless its UUID is another's."""

@@ -38,6 +38,7 @@ class Call(StrEnum):
     SHUT_DOWN = "ask the guest to shut down"
     PAUSE = "pause the guest"
     SAVE = "save the guest's memory"
+    MARK = "write into the domain whose it is"
 
 
 #: Calls without an effect: when their answer is lost, nothing has happened.
@@ -138,6 +139,8 @@ ERROR_TABLE: tuple[Row, ...] = (
     Row("saving was called off, or failed; the guest runs on", TRANSIENT,
         frozenset({libvirt.VIR_ERR_OPERATION_FAILED, libvirt.VIR_ERR_OPERATION_ABORTED}),
         calls=frozenset({Call.SAVE})),
+    Row("it started, stopped or went between a look and the mark", TRANSIENT,
+        frozenset({libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN}), calls=frozenset({Call.MARK})),
     Row("running is what a resume wants", TRANSIENT,
         frozenset({libvirt.VIR_ERR_OPERATION_INVALID}), calls=frozenset({Call.RESUME}), look_first=True),
     Row("the guest runs on the other host, without a definition", TRANSIENT,
