@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.instances import OneHost, measure_life, measure_volumes
+from tests.bench.instances import OneHost, measure_life, measure_power, measure_volumes
 from tests.bench.migrations import measure_migrations
 from tests.bench.timing import Times
 
@@ -16,6 +16,7 @@ from tests.bench.timing import Times
 ROUNDS = 100
 VOLUME_ROUNDS = 60
 MIGRATION_ROUNDS = 20
+POWER_ROUNDS = 20
 
 
 def main() -> None:
@@ -24,6 +25,7 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=ROUNDS, help="of spawn and destroy")
     arguments.add_argument("--volume-rounds", type=int, default=VOLUME_ROUNDS, help="of attach and detach")
     arguments.add_argument("--migration-rounds", type=int, default=MIGRATION_ROUNDS)
+    arguments.add_argument("--power-rounds", type=int, default=POWER_ROUNDS, help="of each power operation")
     wanted = arguments.parse_args()
     times = Times()
     memory: dict[str, Any] = {}
@@ -33,6 +35,8 @@ def main() -> None:
             memory = measure_life(place, times, wanted.rounds)
         if wanted.volume_rounds:
             measure_volumes(place, times, wanted.volume_rounds)
+        if wanted.power_rounds:
+            measure_power(place, times, wanted.power_rounds)
     if wanted.migration_rounds:
         measure_migrations(times, wanted.migration_rounds)
     figures = times.figures()

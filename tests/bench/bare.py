@@ -61,6 +61,26 @@ class Bare:
         """The guest lets it go; the call returns once it has."""
         self._connection.lookupByUUIDString(str(instance)).detachDeviceFlags(_VOLUME.format(path=path), EVERYWHERE)
 
+    def power(self, operation: str, instance: UUID) -> None:
+        """The one call, or the two, that the operation cannot do without; each returns when it is so."""
+        domain = self._connection.lookupByUUIDString(str(instance))
+        match operation:
+            case "start" | "resume":
+                domain.create()
+            case "stop":
+                domain.destroy()
+            case "reboot":
+                domain.destroy()
+                domain.create()
+            case "pause":
+                domain.suspend()
+            case "unpause":
+                domain.resume()
+            case "suspend":
+                domain.managedSave()
+            case _:
+                raise ValueError(f"{operation} is no power operation")
+
     def close(self) -> None:
         """Let go of libvirt."""
         self._connection.close()

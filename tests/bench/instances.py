@@ -1,8 +1,8 @@
-"""Spawn and destroy, attach and detach, on one host: rounds through Hostler and bare alternate.
+"""Spawn, destroy, attach, detach and the power operations on one host: rounds through Hostler and bare alternate.
 
 Through Hostler means: from sending the message through Redis and Celery, over the journal (SQLite,
 ``synchronous=FULL``) and the steps, to holding its result. Bare: ``qemu-img create``, define, create; destroy,
-undefine, unlink; attach; detach.
+undefine, unlink; attach; detach; for power the one or two calls of libvirt.
 """
 
 from contextlib import ExitStack
@@ -95,6 +95,32 @@ def measure_volumes(place: OneHost, times: Times, rounds: int) -> None:
         times.add(
             "detach_volume", "hostler", lambda: place.do("detach_volume", ours, {"volume_id": "bench"}), counts=counts
         )
+    place.do("destroy", ours, {})
+    place.bare.destroy(theirs)
+
+
+#: A round of them leaves a guest as it found it. None waits for the guest: it would be the guest's time.
+POWER_ROUND: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("pause", {}),
+    ("unpause", {}),
+    ("suspend", {}),
+    ("resume", {}),
+    ("reboot", {"type": "hard"}),
+    ("stop", {"timeout_s": 0}),
+    ("start", {}),
+)
+
+
+def measure_power(place: OneHost, times: Times, rounds: int) -> None:
+    """Each power operation of two guests."""
+    ours, theirs = uuid4(), uuid4()
+    place.do("spawn", ours, place.guest)
+    place.bare.spawn(theirs)
+    for number in range(rounds + 1):
+        for operation, request in POWER_ROUND:
+            counts = number > 0
+            times.add(operation, "bare", lambda: place.bare.power(operation, theirs), counts=counts)  # noqa: B023
+            times.add(operation, "hostler", lambda: place.do(operation, ours, request), counts=counts)  # noqa: B023
     place.do("destroy", ours, {})
     place.bare.destroy(theirs)
 
