@@ -72,6 +72,7 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
         "attach_limit": 4,
         "migrate_limit": 2,
         "power_limit": 8,
+        "drift_interval_s": 60.0,
         "spawn_limit": 4,
         "destroy_limit": 8,
         "sweep_interval_s": None,
