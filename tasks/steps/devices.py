@@ -94,6 +94,7 @@ class DeviceAttached(ABC):
         device, shown = self.device(work), shown_on(work, host)
         if shown.everywhere(device):
             return There()
+        _refuse_suspended(work, shown, host)
         if shown.anywhere(device):
             live = any(each.is_same(device) for each in shown.live or ())
             had = "live" if live else "persistent"
@@ -139,6 +140,7 @@ class DeviceLeftDefinition(ABC):
         device, shown = self.device(work), host.devices.shown(work.instance)
         if device is None or shown is None:
             return There()
+        _refuse_suspended(work, shown, host)
         return Absent() if any(each.is_same(device) for each in shown.persistent or ()) else There()
 
     def do(self, work: Work[DetachRequest], host: Host) -> None:
@@ -196,6 +198,13 @@ class DeviceReleased(ABC):
     def changes(self, work: Work[DetachRequest]) -> tuple[Change, ...]:
         """The instance has it until the host has let it go as well."""
         return ()
+
+
+def _refuse_suspended(work: Work[Request], shown: ShownDevices, host: Host) -> None:
+    """A guest goes on with the devices that it was suspended with, whatever its definition says by then."""
+    if not work.intended and shown.live is None and host.power.is_saved(work.instance):
+        message = f"instance {work.instance} on host {work.host} is suspended, with its devices: resume it first"
+        raise HostError(ErrorClass.PERMANENT, message)
 
 
 def _put_back(device: GuestDevice | None, instance: UUID, host: Host) -> None:

@@ -391,3 +391,40 @@ def test_a_volume_that_only_the_domain_knows_is_detached(world: World) -> None:
     shown = world.fake.devices.shown(world.instance)
     assert shown is not None
     assert not shown.anywhere(device)
+
+
+@OPERATION
+def test_a_suspended_guest_keeps_the_devices_it_was_suspended_with(world: World, operation: str) -> None:
+    """It would go on without what it was given meanwhile, and with what was taken; resumed, it is given it."""
+    world.run("suspended", "suspend")
+    refused = world.run("refused", operation)
+    assert (refused.job.state, error_class(refused)) == (JobState.FAILED, ErrorClass.PERMANENT)
+    assert refused.job.error is not None
+    assert "is suspended, with its devices: resume it first" in refused.job.error.message
+    assert world.known.devices == tuple(each for each in world.known.devices if each.kind is DeviceKind.DISK)
+    world.run("resumed", "resume")
+    assert world.run("attached", operation).job.state is JobState.SUCCEEDED
+    world.run("suspended again", "suspend")
+    kept = world.run("kept", ATTACHES[operation])
+    assert (kept.job.state, error_class(kept)) == (JobState.FAILED, ErrorClass.PERMANENT)
+    assert has_it(world, live=False)
+    world.run("resumed again", "resume")
+    assert has_it(world)
+
+
+@OPERATION
+@pytest.mark.parametrize("before", ["stop", "pause"])
+def test_a_stopped_or_paused_guest_is_given_devices_and_asked_for_them(
+    world: World, operation: str, before: str
+) -> None:
+    """Of one that is off the definition alone is changed, and the next start goes by it."""
+    live = before == "pause"
+    world.run("before", before)
+    assert world.run("attached", operation).job.state is JobState.SUCCEEDED
+    assert has_it(world, live=live)
+    if not live:
+        world.run("started", "start")
+        assert has_it(world)
+        world.run("stopped again", "stop")
+        assert world.run("detached", ATTACHES[operation]).job.state is JobState.SUCCEEDED
+        assert not [each for each in world.known.devices if each.kind is not DeviceKind.DISK]
