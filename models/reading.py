@@ -56,6 +56,7 @@ def job_from_row(row: Row[Any]) -> JobRecord:
         submitted_at=row.submitted_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        pruned_at=row.pruned_at,
     )
 
 

@@ -192,6 +192,7 @@ class JobRecord:
     submitted_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    pruned_at: datetime | None  #: since when only a tombstone is left: no request, steps or history
 
 
 @dataclass(frozen=True)

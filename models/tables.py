@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    and_,
     false,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -171,6 +172,7 @@ jobs = Table(
     Column("submitted_at", UtcDateTime(), nullable=False),
     Column("started_at", UtcDateTime(), nullable=True),
     Column("ended_at", UtcDateTime(), nullable=True),
+    Column("pruned_at", UtcDateTime(), nullable=True),  # since when only a tombstone is left
     sqlite_autoincrement=True,
 )
 Index(
@@ -181,6 +183,8 @@ Index(
     postgresql_where=jobs.c.state.in_(sorted(UNSETTLED)),
 )
 Index("ix_jobs_instance_number", jobs.c.instance, jobs.c.number)
+_PRUNABLE = and_(jobs.c.pruned_at.is_(None), jobs.c.ended_at.is_not(None))
+Index("ix_jobs_prunable", jobs.c.ended_at, sqlite_where=_PRUNABLE, postgresql_where=_PRUNABLE)
 _OPEN = sorted({JobState.QUEUED, JobState.RUNNING, JobState.WAITING})
 Index(
     "ix_jobs_open_by_host",

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,13 @@ class Settings(BaseSettings):
     allow_sqlite_with_broker: bool = Field(
         default=False, description="`true`: a broker with SQLite is meant (one host, one worker)"
     )
+    retention_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36_500,
+        description="days after its end that a job's request, steps and history are kept; what it came to always is; "
+        "for ever by default",
+    )
     log_level: str = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least severe line that is logged"
     )
@@ -197,6 +205,11 @@ class Settings(BaseSettings):
         if self.sweep_interval_s is not None:
             return self.sweep_interval_s
         return UNRUNG_SWEEP_S if self.broker_url is None else RUNG_SWEEP_S
+
+    @property
+    def retention(self) -> timedelta | None:
+        """How long jobs are kept whole after their end; None: for ever."""
+        return None if self.retention_days is None else timedelta(days=self.retention_days)
 
     @property
     def limits(self) -> dict[JobClass, int]:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Protocol
 from uuid import UUID
 
 import migrations
@@ -41,6 +42,7 @@ from worker.host.facts import HostFacts
 from worker.host.hypervisor import Hypervisor
 from worker.host.lock import HostLock
 from worker.host.machine import boot_id, machine_id
+from worker.retention import Retention
 from worker.retrying import Patience
 from worker.run import Runner
 from worker.settings import ConfigurationError, Settings, VirtType, refuse_half_a_worker
@@ -169,7 +171,8 @@ def run_worker(
         hypervisor.connections.events.follow_all()
         comparison = Comparison(database, settings.host, rooms)
         observer = Observer(comparison, hypervisor.connections.events.news, settings.drift_interval_s)
-        for thread in (postman, beat, sweeper, observer):
+        retention = Retention(database, settings.retention)
+        for thread in (postman, beat, sweeper, observer, retention):
             thread.start()
         threading.Thread(
             target=_tell_what_is_wrong, args=(settings, hypervisor.facts()), name="doctor", daemon=True
@@ -179,8 +182,7 @@ def run_worker(
             return serve(app, settings.host, threads=settings.threads, on_stopping=hands.close)
         finally:
             hands.close()
-            sweeper.stop(STOP_DEADLINE_S)
-            observer.stop(STOP_DEADLINE_S)
+            _stop_each(sweeper, observer, retention)
             if not hands.wait_empty(STOP_DEADLINE_S):
                 log.warning("stopping with jobs in hand, the next start takes them up: %s", ", ".join(hands.held()))
             postman.stop(STOP_DEADLINE_S)
@@ -190,6 +192,15 @@ def run_worker(
         hypervisor.close()
         lock.release()
         database.close()
+
+
+class _Stoppable(Protocol):
+    def stop(self, deadline_s: float) -> None: ...
+
+
+def _stop_each(*threads: _Stoppable) -> None:
+    for thread in threads:
+        thread.stop(STOP_DEADLINE_S)
 
 
 def _stop_in_good_order(_signal: int, _frame: object) -> None:

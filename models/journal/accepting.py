@@ -113,7 +113,13 @@ def accept_within(connection: Connection, submission: Submission, *, outbox: boo
 
 
 def note(database: Database, job: str, event: EventType, *, actor: str, data: Json) -> None:
-    """Append an event that changes nothing (a refused ring, a misrouted one) to a known job's history."""
+    """Append an event that changes nothing (a refused ring, a misrouted one) to a known job's history.
+
+    A tombstone has none, and gets none.
+    """
     with database.write() as connection:
-        run = connection.execute(select(jobs.c.run).where(jobs.c.id == job)).scalar_one()
-        record_event(connection, job, run, event, actor=actor, data=data)
+        row = connection.execute(
+            select(jobs.c.run, jobs.c.pruned_at).where(jobs.c.id == job).with_for_update(read=True, key_share=True)
+        ).one()
+        if row.pruned_at is None:
+            record_event(connection, job, row.run, event, actor=actor, data=data)

@@ -34,6 +34,16 @@ class Answer:
     sentence: str
 
 
+def tombstone_sentence(job: JobRecord) -> str | None:
+    """Why nothing can be asked of a job of which only a tombstone is left; None of any other."""
+    if job.pruned_at is None:
+        return None
+    return (
+        f"job {job.id} has {job.state}, and was pruned on {job.pruned_at:%Y-%m-%d}: only what it came to is kept; "
+        "ask for it again under a new id."
+    )
+
+
 def request_cancel(database: Database, job_id: str, asked: Asked, *, outbox: bool) -> Answer:
     """Ask a job to stop: a queued one is cancelled here, a begun one at its next safe point, undone."""
     with database.write() as connection:
@@ -41,16 +51,9 @@ def request_cancel(database: Database, job_id: str, asked: Asked, *, outbox: boo
         if row is None:
             return Answer(taken=False, sentence=f"there is no job {job_id}.")
         job = job_from_row(row)
-        refusal = _cancel_refusal(job)
+        refusal = tombstone_sentence(job) or _cancel_refusal(job)
         if refusal is not None:
-            record_event(
-                connection,
-                job.id,
-                job.run,
-                EventType.CANCEL_REFUSED,
-                actor=asked.actor,
-                data=asked.as_json(because=refusal),
-            )
+            _record_refusal(connection, job, EventType.CANCEL_REFUSED, asked, refusal)
             return Answer(taken=False, sentence=refusal)
         record_event(connection, job.id, job.run, EventType.CANCEL_REQUESTED, actor=asked.actor, data=asked.as_json())
         connection.execute(update(jobs).where(jobs.c.id == job.id).values(cancel_requested_at=now_in_database()))
@@ -65,6 +68,12 @@ def request_cancel(database: Database, job_id: str, asked: Asked, *, outbox: boo
             _call_back(connection, job, job.home, outbox=outbox)
             return Answer(taken=True, sentence=f"job {job.id} comes back from its way to {job.host}, and is undone.")
         return Answer(taken=True, sentence=f"job {job.id} is {job.state}; it stops at its next safe point.")
+
+
+def _record_refusal(connection: Connection, job: JobRecord, event: EventType, asked: Asked, refusal: str) -> None:
+    """A tombstone has no history, and gets none."""
+    if job.pruned_at is None:
+        record_event(connection, job.id, job.run, event, actor=asked.actor, data=asked.as_json(because=refusal))
 
 
 def _cancel_refusal(job: JobRecord) -> str | None:
@@ -106,10 +115,9 @@ def request_force_complete(database: Database, job_id: str, asked: Asked) -> Ans
         if row is None:
             return Answer(taken=False, sentence=f"there is no job {job_id}.")
         job = job_from_row(row)
-        refusal = _force_complete_refusal(job)
+        refusal = tombstone_sentence(job) or _force_complete_refusal(job)
         if refusal is not None:
-            data = asked.as_json(because=refusal)
-            record_event(connection, job.id, job.run, EventType.FORCE_COMPLETE_REFUSED, actor=asked.actor, data=data)
+            _record_refusal(connection, job, EventType.FORCE_COMPLETE_REFUSED, asked, refusal)
             return Answer(taken=False, sentence=refusal)
         record_event(
             connection, job.id, job.run, EventType.FORCE_COMPLETE_REQUESTED, actor=asked.actor, data=asked.as_json()

@@ -11,6 +11,7 @@ settle     refused  if nobody has it    ended          ended           refused  
 
 ``cancel`` is asked for in `models.journal.asking`; that of a quarantined job is a resume that undoes.
 Each is one transaction and an event with its actor and reason; a refusal is an event, too, and changes nothing else.
+Of a job that was pruned nothing can be decided, and no event is left: its request and history are gone.
 What a decision takes from a run it fences: the instance's epoch rises, so that a worker that wakes up writes nothing.
 """
 
@@ -21,7 +22,7 @@ from typing import Any
 from sqlalchemy import Connection, exists, func, insert, or_, select, update
 
 from models.engine import Database, now_in_database
-from models.journal.asking import Answer, Asked
+from models.journal.asking import Answer, Asked, tombstone_sentence
 from models.journal.events import leave_in_outbox, record_event
 from models.journal.settling import end, ring_next
 from models.reading import job_from_row
@@ -205,6 +206,8 @@ def _decide(
         if epoch is None:
             return Answer(taken=False, sentence=f"there is no job {job_id}.")
         job = job_from_row(connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one())
+        if (tombstone := tombstone_sentence(job)) is not None:
+            return Answer(taken=False, sentence=tombstone)
         savepoint = connection.begin_nested()
         try:
             if job.state not in FINAL | {JobState.QUEUED}:

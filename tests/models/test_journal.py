@@ -1182,8 +1182,8 @@ def test_replaying_the_events_of_a_job_rebuilds_its_row(desk: Desk, life: str) -
 
 
 #: What of a job's row its events do not tell: numbers and moments that the database gave, what follows from the
-#: operation, how the run stands at its steps, and how far the call has come that it is in.
-NOT_IN_HISTORY = {"id", "number", "job_class", "submitted_at", "started_at", "ended_at", "progress"}
+#: operation, how the run stands at its steps, how far the call has come that it is in, and that the history is gone.
+NOT_IN_HISTORY = {"id", "number", "job_class", "submitted_at", "started_at", "ended_at", "progress", "pruned_at"}
 
 
 def test_what_the_history_does_not_tell_is_known(desk: Desk) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Enum, Table, insert, inspect, literal_column,
 from sqlalchemy.exc import IntegrityError
 
 import migrations
-from models.engine import Database
+from models.engine import Database, UtcDateTime
 from models.states import FINAL, FINAL_EVENTS, JOB_MOVES, UNSETTLED, JobState
 from models.tables import (
     devices,
@@ -169,6 +169,18 @@ def _settled_run_written(connection: Connection) -> None:
     run(connection, "UPDATE runs SET outcome = '{}'")
 
 
+def _retried_tombstone(connection: Connection) -> None:
+    run(connection, "UPDATE jobs SET state = 'cancelled'")
+    run(connection, "UPDATE jobs SET pruned_at = '2026-01-01', request = '{}'")
+    run(connection, "UPDATE jobs SET run = 2, state = 'queued'")
+
+
+def _forgotten_job(connection: Connection) -> None:
+    run(connection, "UPDATE jobs SET state = 'cancelled'")
+    run(connection, "DELETE FROM job_events")
+    run(connection, "DELETE FROM jobs")
+
+
 def _sql(statement: str) -> Callable[[Connection], None]:
     return lambda connection: run(connection, statement)
 
@@ -187,6 +199,9 @@ REFUSED: dict[str, Callable[[Connection], None]] = {
     "jobs_states_move_as_named": _begun_never_claimed,
     "jobs_epoch_only_grows": _sql("UPDATE jobs SET epoch = 4"),
     "jobs_stay_what_they_are": _job_became_another,
+    "jobs_tombstones_stay": _retried_tombstone,
+    "jobs_pruned_once_settled": _sql("UPDATE jobs SET pruned_at = '2026-01-01'"),
+    "jobs_are_never_forgotten": _forgotten_job,
     "instances_epoch_only_grows": _sql("UPDATE instances SET epoch = 4"),
     "hosts_sequence_only_grows": _sql("UPDATE hosts SET sequence = 4"),
     "steps_epoch_only_grows": _sql("UPDATE steps SET epoch = 4"),
@@ -199,6 +214,7 @@ FOR_SPEED = {
     "ix_instances_host",
     "ix_jobs_instance_number",
     "ix_jobs_open_by_host",
+    "ix_jobs_prunable",
     "ix_workers_host",
     "ix_job_events_job",
     "ix_outbox_unpublished",
@@ -407,6 +423,30 @@ def test_a_new_run_begins_queued_and_after_a_settled_one(promised: Database, bef
         put_all(connection, jobs={"state": before})
         with refused(promised, "jobs_new_run_from_final"):
             run(connection, statement)
+
+
+@pytest.mark.parametrize("column", [column.name for column in jobs.columns if column.name != "pruned_at"])
+def test_a_pruning_changes_nothing_but_the_request_and_the_canvas(promised: Database, column: str) -> None:
+    """Not even in the statement that makes a tombstone of the job."""
+    other: dict[str, Any] = {
+        **dict.fromkeys(("instance", "owner"), OTHER_INSTANCE),
+        **dict.fromkeys(("hopping", "past_return"), True),
+        **dict.fromkeys(("number", "operation_version", "run", "epoch", "waits"), 77),
+        **{key: {"something": "else"} for key in ("request", "canvas", "error", "outcome", "progress")},
+        "verdict": "failed",
+        "state": "failed",
+    }
+    kind = jobs.c[column].type
+    value = other.get(column, NOW.replace(year=2030) if isinstance(kind, UtcDateTime) else "other")
+    with trial(promised) as connection:
+        put_all(connection, jobs={"state": "succeeded"})
+        put(connection, instances, id=OTHER_INSTANCE)
+        pruning = update(jobs).values({"pruned_at": NOW, column: value})
+        if column in {"request", "canvas"}:
+            connection.execute(pruning)
+        else:
+            with pytest.raises(IntegrityError):
+                connection.execute(pruning)
 
 
 def test_epochs_and_sequences_may_grow(promised: Database) -> None:

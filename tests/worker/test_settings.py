@@ -79,6 +79,7 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
         "lock_dir": Path("/run/hostler"),
         "start_after_boot": False,
         "allow_sqlite_with_broker": False,
+        "retention_days": None,
         "log_level": "INFO",
     }
     assert settings.journal_url == "sqlite:////var/lib/hostler/journal.db"

@@ -23,7 +23,7 @@ def job_document(job: JobRecord) -> dict[str, Any]:
         "state": job.state.value,
         "run": job.run,
         "epoch": job.epoch,
-        "request": dict(job.request),
+        "request": dict(job.request) if job.pruned_at is None else None,
         "error": None if job.error is None else job.error.as_json(),
         "outcome": job.outcome,
         "sent_to": job.sent_to,
@@ -38,6 +38,7 @@ def job_document(job: JobRecord) -> dict[str, Any]:
         "submitted_at": _moment(job.submitted_at),
         "started_at": _moment(job.started_at),
         "ended_at": _moment(job.ended_at),
+        "pruned_at": _moment(job.pruned_at),
     }
 
 

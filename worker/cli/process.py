@@ -1,12 +1,14 @@
 """The worker, its database, and what may be asked of it."""
 
 import logging
+import math
 import sys
+from datetime import timedelta
 
 import click
 
 from worker.cli.exits import OK
-from worker.cli.group import hostler, print_json, settings
+from worker.cli.group import hostler, journal, print_json, settings
 
 
 @hostler.command()
@@ -46,6 +48,42 @@ def upgrade() -> int:
         click.echo(f"{shown} is at revision {after} already.")
     else:
         click.echo(f"{shown}: from revision {before or 'none'} to {after}.")
+    return OK
+
+
+@db.command()
+@click.option(
+    "--older-than-days",
+    "days",
+    type=click.FloatRange(min=0, max=36_500),
+    help="Jobs that ended longer ago than that; HOSTLER_RETENTION_DAYS by default.",
+)
+@click.option("--dry-run", is_flag=True, help="Count them, and change nothing.")
+def prune(days: float | None, *, dry_run: bool) -> int:
+    """Remove the requests, steps and histories of jobs that ended long ago, in small batches.
+
+    What each came to stays, and its id never runs again. It may be interrupted at any time, and run beside workers.
+    """
+    from models.journal.pruning import count_prunable
+    from models.journal.pruning import prune as prune_batch
+    from worker.settings import ConfigurationError
+
+    told = settings()
+    kept_days = told.retention_days if days is None else days
+    if kept_days is None:
+        raise ConfigurationError(
+            "HOSTLER_RETENTION_DAYS: it is not set, so say --older-than-days: how long jobs are kept after their end."
+        )
+    if math.isnan(kept_days):
+        raise click.UsageError("--older-than-days: a number of days is needed.")
+    database, older_than = journal(told), timedelta(days=kept_days)
+    if dry_run:
+        click.echo(f"{count_prunable(database, older_than)} jobs would be pruned.")
+        return OK
+    pruned = 0
+    while batch := prune_batch(database, older_than):
+        pruned += batch.jobs
+    click.echo(f"{pruned} jobs were pruned.")
     return OK
 
 

@@ -1,6 +1,6 @@
 """What people see: tables by rich."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from rich.console import Group, RenderableType
@@ -22,6 +22,8 @@ _STATE_STYLES = {
 }
 
 
+#: What is shown of a pruned job in place of its steps and history.
+TOMBSTONE = "its request, steps and history are gone; what it came to stays, and its id never runs again"
 #: Columns that are copied from a terminal: never folded.
 _WHOLE = frozenset({"JOB", "INSTANCE", "HOST", "STATE", "STARTED", "TOOK", "AT"})
 
@@ -68,38 +70,11 @@ def jobs(found: Iterable[JobRecord]) -> RenderableType:
 
 def job(details: JobDetails, host: HostRecord | None = None, in_the_way: JobRecord | None = None) -> RenderableType:
     """A job with its steps and its history; of an open one also whether its worker answers, and what comes first."""
-    record = details.job
     head = Table.grid(padding=(0, 2))
-    facts: list[tuple[str, str | Text]] = [
-        ("job", record.id),
-        ("operation", record.operation),
-        ("instance", str(record.instance)),
-        ("host", record.host),
-        ("state", _state(record.state)),
-        ("run, epoch", f"{record.run}, {record.epoch}"),
-        ("submitted", _moment(record.submitted_at)),
-        ("started", _moment(record.started_at)),
-        ("ended", _moment(record.ended_at)),
-    ]
-    if record.peer is not None:
-        facts.append(("with host", record.peer if record.host == record.home else record.home or ""))
-    doing = job_sentence(record)
-    if doing:
-        facts.append(("now", doing))
-    if in_the_way is not None:
-        only_forward = ", past its point of no return" if in_the_way.past_return else ""
-        state = f"{in_the_way.operation}, {in_the_way.state} on {in_the_way.host}{only_forward}"
-        facts.append(("waits for", f"job {in_the_way.id} of the same instance ({state})"))
-    silence = "" if host is None else silence_sentence(host)
-    if silence:
-        facts.append(("but", Text(silence, style="red")))
-    if record.cancel_requested:
-        facts.append(("cancel", "asked for"))
-    if record.error is not None:
-        libvirt = f" ({record.error.domain} {record.error.code})" if record.error.code else ""
-        facts.append(("error", Text(f"{record.error.error_class}: {record.error.message}{libvirt}", style="red")))
-    for name, value in facts:
+    for name, value in _facts(details.job, host, in_the_way):
         head.add_row(Text(name, style="bold"), value)
+    if details.job.pruned_at is not None:
+        return head
     steps = _table("STEP", "STATE", "HOST", "ATTEMPTS", "STARTED", "TOOK", "ERROR")
     for step in details.steps:
         undo = "undo " if step.direction is Direction.UNDO else ""
@@ -118,6 +93,39 @@ def job(details: JobDetails, host: HostRecord | None = None, in_the_way: JobReco
         what = ", ".join(f"{key} {value}" for key, value in event.data.items() if _worth_showing(key, value))
         events.add_row(_clock(event.at), event.type, event.actor, Text(what))
     return Group(head, "", steps, "", events)
+
+
+def _facts(
+    record: JobRecord, host: HostRecord | None, in_the_way: JobRecord | None
+) -> Iterator[tuple[str, str | Text]]:
+    yield "job", record.id
+    yield "operation", record.operation
+    yield "instance", str(record.instance)
+    yield "host", record.host
+    yield "state", _state(record.state)
+    yield "run, epoch", f"{record.run}, {record.epoch}"
+    yield "submitted", _moment(record.submitted_at)
+    yield "started", _moment(record.started_at)
+    yield "ended", _moment(record.ended_at)
+    if record.peer is not None:
+        yield "with host", record.peer if record.host == record.home else record.home or ""
+    doing = job_sentence(record)
+    if doing:
+        yield "now", doing
+    if in_the_way is not None:
+        only_forward = ", past its point of no return" if in_the_way.past_return else ""
+        state = f"{in_the_way.operation}, {in_the_way.state} on {in_the_way.host}{only_forward}"
+        yield "waits for", f"job {in_the_way.id} of the same instance ({state})"
+    silence = "" if host is None else silence_sentence(host)
+    if silence:
+        yield "but", Text(silence, style="red")
+    if record.cancel_requested:
+        yield "cancel", "asked for"
+    if record.error is not None:
+        libvirt = f" ({record.error.domain} {record.error.code})" if record.error.code else ""
+        yield "error", Text(f"{record.error.error_class}: {record.error.message}{libvirt}", style="red")
+    if record.pruned_at is not None:
+        yield "pruned", f"{_moment(record.pruned_at)}: {TOMBSTONE}"
 
 
 def instances(found: Iterable[InstanceRecord]) -> RenderableType:
