@@ -144,6 +144,15 @@ class TellingUndone(Protocol):
         ...
 
 
+@runtime_checkable
+class TellingWarnings(Protocol):
+    """A step that can come true and still have something to say."""
+
+    def warnings(self, work: Work[Request]) -> tuple[str, ...]:
+        """What the job's result tells whoever sent it: one sentence each."""
+        ...
+
+
 @dataclass(frozen=True)
 class Operation(Generic[RequestT]):
     """A kind of job: its request, and the facts it makes true in order."""

@@ -266,6 +266,7 @@ class Runner:
             state,
             error=error,
             seen=run.take_seen(),
+            warnings=run.warnings if state is JobState.SUCCEEDED else (),
             undone_as=None if state is JobState.SUCCEEDED else run.operation.instance_undone_as,
             wanted_as=run.operation.instance_wanted_as if state is JobState.SUCCEEDED else None,
             outbox=self.outbox,

@@ -104,7 +104,9 @@ class Settings(BaseSettings):
         "`HOSTLER_PEER_LIBVIRT_URI` by default",
     )
     virt_type: VirtType = Field(
-        default=VirtType.AUTO, description="`kvm`, `qemu` (emulation), or `auto`: kvm where the host has it"
+        default=VirtType.AUTO,
+        description="`kvm`, `qemu` (emulation), or `auto`: kvm where `/dev/kvm` opens; without it the embedded driver "
+        "emulates, with a warning, and `qemu:///system` refuses spawns",
     )
     threads: int = Field(default=32, ge=2, le=512, description="threads that take messages")
     spawn_limit: int = Field(default=4, ge=1, le=256, description="spawns that run at once")

@@ -35,6 +35,7 @@ from tasks.operation import (
     Sight,
     Step,
     TellingUndone,
+    TellingWarnings,
     There,
     Work,
 )
@@ -68,6 +69,7 @@ class Run:
     devices: tuple[Device, ...]
     announce: Callable[[Progress], None]  #: tells others of the progress that was journaled
     progressed: bool = False  #: whether a step got on since the claim
+    warnings: tuple[str, ...] = ()  #: of the steps that came true, for the job's result
     _told: Progress | None = None
     _intents: dict[str, Json] = field(default_factory=dict)
     _seen: list[Seen] = field(default_factory=list)
@@ -93,6 +95,8 @@ class Run:
 
         state = self.patience.try_step(cycle)
         changes = () if state is StepState.SKIPPED else step.changes(work)
+        if isinstance(step, TellingWarnings):
+            self.warnings += step.warnings(work)
         only_forward = step.name == self.operation.no_return_after
         self._saw(Seen(record.position, state, changes=changes, passes_return=only_forward))
         if only_forward:

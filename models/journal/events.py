@@ -1,5 +1,6 @@
 """The history of jobs: written in the same transaction as what it tells of."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, insert
@@ -29,8 +30,11 @@ def leave_in_outbox(connection: Connection, job: str, run: int, kind: OutboxKind
     connection.execute(_LEAVE, {"job": job, "run": run, "kind": kind, "host": host, "tries": 0})
 
 
-def outcome_of(job: JobRecord, state: JobState, error: ErrorRecord | None) -> dict[str, Any]:
-    """What a settled run came to, as Celery results and callbacks carry it."""
+def outcome_of(
+    job: JobRecord, state: JobState, error: ErrorRecord | None, warnings: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What a settled run came to, as Celery results and callbacks carry it; ``warnings`` is there where it has some."""
+    said = {"warnings": list(warnings)} if warnings else {}
     return {
         "job": job.id,
         "operation": job.operation,
@@ -39,4 +43,5 @@ def outcome_of(job: JobRecord, state: JobState, error: ErrorRecord | None) -> di
         "run": job.run,
         "state": state.value,
         "error": None if error is None else error.as_json(),
+        **said,
     }

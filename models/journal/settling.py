@@ -53,6 +53,7 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
     *,
     error: ErrorRecord | None = None,
     seen: Sequence[Seen] = (),
+    warnings: Sequence[str] = (),
     undone_as: InstanceState | None = None,
     wanted_as: InstanceState | None = None,
     outbox: bool,
@@ -82,7 +83,7 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
             )
         if wanted_as is not None:
             want(connection, lease, wanted_as)
-        end(connection, lease.job, state, error, outbox=outbox)
+        end(connection, lease.job, state, error, warnings=warnings, outbox=outbox)
         if outbox:
             ring_next(connection, lease.job, but=lease.host)
         return True
@@ -94,12 +95,13 @@ def end(  # noqa: PLR0913  # what the run came to
     state: JobState,
     error: ErrorRecord | None,
     *,
+    warnings: Sequence[str] = (),
     outbox: bool,
     actor: str = WORKER,
     why: Json = NOTHING,
 ) -> None:
     """Write what the run came to, wherever it is told, and whose word that is."""
-    outcome = outcome_of(job, state, error)
+    outcome = outcome_of(job, state, error, warnings)
     said = {"new_error": outcome["error"], "new_outcome": outcome, "new_state": state}
     connection.execute(_JOB_ENDED, said | {"held": job.id, "mine": job.epoch})
     connection.execute(_RUN_ENDED, said | {"held": job.id, "of_run": job.run, "began": job.started_at})

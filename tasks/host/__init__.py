@@ -18,7 +18,7 @@ from tasks.host.devices import (
     Volume,
     Volumes,
 )
-from tasks.host.domains import DirectBoot, Domain, Domains, DomainState, Guest, GuestDisk, Identity
+from tasks.host.domains import DirectBoot, Domain, Domains, DomainState, Guest, GuestDisk, Identity, Platform
 from tasks.host.earlier_work import EarlierWork
 from tasks.host.errors import HostError
 from tasks.host.files import Disk, Disks, Image, Images
@@ -66,6 +66,7 @@ __all__ = [
     "NetworkKind",
     "OnTimeout",
     "Peer",
+    "Platform",
     "Power",
     "ShownDevice",
     "ShownDevices",

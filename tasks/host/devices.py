@@ -51,6 +51,7 @@ class GuestInterface:
     tap: str  #: at most 15 characters
     model: str = "virtio"
     mtu: int | None = None  #: bytes; None leaves it to what it is plugged into
+    queues: int | None = None  #: pairs of queues; None is one
 
 
 GuestDevice = GuestVolume | GuestInterface

@@ -1,12 +1,13 @@
 """Domains: what libvirt shows of a VM, and what may be done with it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
 from tasks.host.devices import GuestInterface, GuestVolume
+from tasks.requests.hardware import Hardware
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,15 @@ class DirectBoot:
 
 
 @dataclass(frozen=True)
+class Platform:
+    """What a guest is made to run on, fixed at its spawn: another libvirt or QEMU would choose otherwise."""
+
+    virt_type: str  #: ``kvm``, or ``qemu``: emulation
+    machine_type: str  #: with its version: ``pc-q35-7.2``
+    warning: str | None = None  #: what is not as it should be, in one sentence
+
+
+@dataclass(frozen=True)
 class Guest:
     """Everything that the definition of a domain is made from."""
 
@@ -49,6 +59,8 @@ class Guest:
     volumes: tuple[GuestVolume, ...] = ()
     interfaces: tuple[GuestInterface, ...] = ()
     boot: DirectBoot | None = None
+    hardware: Hardware = field(default_factory=Hardware)
+    platform: "Platform | None" = None  #: None leaves it to the host, as it is when the guest is defined
 
 
 class DomainState(StrEnum):
@@ -105,6 +117,13 @@ class Domains(Protocol):
 
     def unmark(self, instance: UUID) -> None:
         """Take out of both whose it is; not marked or absent is no error, another instance's HostError(CONFLICT)."""
+        ...
+
+    def platform(self, machine_type: str) -> Platform:
+        """What a guest that asks for this machine is made to run on here.
+
+        HostError(PERMANENT) when there is no such machine, or neither KVM nor leave to emulate.
+        """
         ...
 
     def define(self, guest: Guest) -> None:

@@ -101,11 +101,20 @@ class Interface(Part):
     network: NetworkName | None = Field(default=None, description="instead of a bridge: the libvirt network")
     model: Literal["virtio", "e1000e"] = Field(default="virtio", description="what the guest sees")
     mtu: int | None = Field(default=None, ge=68, le=65535, description="bytes; null: that of what it is plugged into")
+    queues: int | None = Field(
+        default=None, ge=1, le=256, description="pairs of queues, of virtio: at most one for each processor is of use"
+    )
 
     @model_validator(mode="after")
     def _plugged_one_way(self) -> Self:
         if (self.bridge is None) == (self.network is None):
             raise ValueError("an interface is plugged into a bridge or a network, and into one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _queues_fit(self) -> Self:
+        if self.queues is not None and self.model != "virtio":
+            raise ValueError("queues need the model virtio")
         return self
 
 

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from tasks.requests import Request
 from tasks.requests.devices import Interface, Volume, refuse_twins
+from tasks.requests.hardware import Hardware
 from tasks.requests.parts import HostPath, Part, printable
 
 
@@ -46,6 +47,7 @@ class SpawnRequest(Request):
     boot: Boot | None = Field(default=None, description="direct kernel boot; null: from the root disk")
     volumes: list[Volume] = Field(default=[], max_length=16, description="volumes that it starts with")
     interfaces: list[Interface] = Field(default=[], max_length=16, description="network interfaces that it starts with")
+    hardware: Hardware = Field(default=Hardware(), description="processors, firmware and devices of the machine")
     timeout_s: int = Field(
         default=300, ge=1, le=3600, description="how long the guest may take to be reported running, in seconds"
     )
@@ -76,4 +78,9 @@ class SpawnRequest(Request):
     def _bootable(self) -> Self:
         if not self.has_root_disk and self.boot is None:
             raise ValueError("a guest needs something to start from: image, disk_gib or boot")
+        return self
+
+    @model_validator(mode="after")
+    def _machine_fits(self) -> Self:
+        self.hardware.check(self.vcpus, self.memory_mib)
         return self

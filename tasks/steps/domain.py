@@ -1,8 +1,10 @@
 """Domains: defined, running, stopped, gone."""
 
+from dataclasses import asdict
+
 from models.records import NOTHING, Change, InstanceIs, Json
 from models.states import DeviceKind, InstanceState
-from tasks.host import DirectBoot, DomainState, Guest, GuestDisk, Host, Identity
+from tasks.host import DirectBoot, DomainState, Guest, GuestDisk, Host, Identity, Platform
 from tasks.operation import Absent, InProgress, NotOurs, Sight, There, Work
 from tasks.requests.destroy import DestroyRequest
 from tasks.requests.spawn import SpawnRequest
@@ -20,8 +22,8 @@ class DomainDefined:
     name = "DomainDefined"
 
     def plan(self, work: Work[SpawnRequest], host: Host) -> Json:
-        """The domain's identity is the instance and the job."""
-        return NOTHING
+        """What the guest runs on: another libvirt or QEMU may choose otherwise, and the guest would see it."""
+        return {"platform": asdict(host.domains.platform(work.request.hardware.machine_type))}
 
     def look(self, work: Work[SpawnRequest], host: Host) -> Sight:
         """A domain that another job made means that the instance exists already."""
@@ -63,6 +65,8 @@ class DomainDefined:
                 volumes=volumes_of(work.devices),
                 interfaces=interfaces_of(work.devices),
                 boot=boot,
+                hardware=request.hardware,
+                platform=_platform(work),
             )
         )
 
@@ -74,6 +78,17 @@ class DomainDefined:
     def changes(self, work: Work[SpawnRequest]) -> tuple[Change, ...]:
         """Building until it runs."""
         return ()
+
+    def warnings(self, work: Work[SpawnRequest]) -> tuple[str, ...]:
+        """What is not as it should be with what the guest runs on."""
+        platform = _platform(work)
+        return () if platform is None or platform.warning is None else (platform.warning,)
+
+
+def _platform(work: Work[SpawnRequest]) -> Platform | None:
+    """What the guest runs on; None in an intent of an earlier revision."""
+    planned = work.intent.get("platform")
+    return None if planned is None else Platform(**planned)
 
 
 class DomainRunning:

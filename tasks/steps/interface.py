@@ -49,6 +49,7 @@ def _interface(wanted: WantedInterface, instance: UUID) -> GuestInterface:
         tap=f"ht{made[-11:]}",
         model=wanted.model,
         mtu=wanted.mtu,
+        queues=wanted.queues,
     )
 
 

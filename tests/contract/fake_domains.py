@@ -7,7 +7,18 @@ from itertools import count
 from uuid import UUID
 
 from models.states import ErrorClass
-from tasks.host import Domain, DomainState, Guest, GuestDevice, GuestDisk, GuestVolume, HostError, Identity, ShownDevice
+from tasks.host import (
+    Domain,
+    DomainState,
+    Guest,
+    GuestDevice,
+    GuestDisk,
+    GuestVolume,
+    HostError,
+    Identity,
+    Platform,
+    ShownDevice,
+)
 from tests.contract.fake_files import FakeDisks
 from tests.contract.faults import Room, Script, port
 
@@ -25,6 +36,7 @@ class FakeDomains(Room):
         self.live: dict[UUID, tuple[ShownDevice, ...]] = {}
         self.defined: dict[UUID, tuple[ShownDevice, ...]] = {}
         self.saved: set[UUID] = set()  #: those whose memory is kept
+        self.warning: str | None = None  #: what is not as it should be with what guests run on
         self._runs = count(1)
 
     @port("domains.find")
@@ -68,6 +80,13 @@ class FakeDomains(Room):
             if domain is not None and domain.identity is not None:
                 self.there[instance] = replace(domain, identity=None)
                 self.script.did("domains.unmark", instance)
+
+    @port("domains.platform")
+    def platform(self, machine_type: str) -> Platform:
+        """One version of one machine, emulated."""
+        if machine_type not in {"q35", "pc-q35-7.2"}:
+            raise HostError(ErrorClass.PERMANENT, f"machine_type: this host has no {machine_type}")
+        return Platform("qemu", "pc-q35-7.2", self.warning)
 
     @port("domains.define")
     def define(self, guest: Guest) -> None:

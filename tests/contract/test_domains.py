@@ -27,11 +27,20 @@ def running(bench: Bench, instance: UUID) -> None:
     bench.host.domains.wait_running(instance, SOON_S)
 
 
-def refused(call: Callable[[], None]) -> ErrorClass:
+def refused(call: Callable[[], object]) -> ErrorClass:
     """The class of the error that the call raises."""
     with pytest.raises(HostError) as caught:
         call()
     return caught.value.error_class
+
+
+def test_a_machine_is_known_with_its_version(bench: Bench) -> None:
+    """By its short name and by its whole one; one that the host lacks is refused for good."""
+    platform = bench.host.domains.platform("q35")
+    assert platform.virt_type == "qemu"
+    assert platform.machine_type.startswith("pc-q35-")
+    assert bench.host.domains.platform(platform.machine_type) == platform
+    assert refused(lambda: bench.host.domains.platform("pc-q35-0.1")) is ErrorClass.PERMANENT
 
 
 def test_an_unknown_domain_is_absent(bench: Bench, instance: UUID) -> None:

@@ -10,6 +10,7 @@ from tasks.catalogue import OPERATIONS
 from tasks.operation import Operation
 from tasks.requests import BadRequestError, Request, parse
 from tasks.requests.destroy import DestroyRequest
+from tasks.requests.hardware import Hardware
 from tasks.requests.spawn import SpawnRequest
 
 SPAWN = {
@@ -22,14 +23,16 @@ SPAWN = {
     "boot": {"kernel": "/images/vmlinuz", "initrd": "/images/initrd", "cmdline": "console=ttyS0"},
     "volumes": [{"id": "v1", "kind": "file", "path": "/volumes/v1", "format": "raw", "read_only": False}],
     "interfaces": [
-        {"id": "i1", "mac": None, "bridge": "br0", "network": None, "model": "virtio", "mtu": None},
+        {"id": "i1", "mac": None, "bridge": "br0", "network": None, "model": "virtio", "mtu": None, "queues": None},
     ],
+    "hardware": Hardware().model_dump(),
     "timeout_s": 60,
 }
 MISSING = object()
 #: What a quantity's name ends with, and a number that has no unit.
-UNITS = ("_mib", "_gib", "_s", "_ms", "_s_per_gib")
-COUNTS = {"version", "vcpus", "attempts", "downtime_steps", "port"}
+UNITS = ("_mib", "_gib", "_kib", "_bytes", "_s", "_ms", "_us", "_s_per_gib", "_bytes_sec", "_iops_sec")
+COUNTS = {"version", "vcpus", "attempts", "downtime_steps", "port", "queues", "pcie_ports", "cpu_shares"}
+COUNTS |= {"cpu_sockets", "cpu_cores", "cpu_threads", "host_node"}
 #: Terms of the field that have one unit everywhere.
 TERMS = {"mtu"}
 

@@ -17,7 +17,7 @@ from models.records import Json
 from models.states import Direction, ErrorClass, InstanceState, JobClass, JobState, StepState
 from tasks.catalogue import OPERATIONS
 from tasks.destroy import destroy
-from tasks.host import HostError
+from tasks.host import HostError, Platform
 from tasks.operation import Operation
 from tasks.spawn import spawn
 from tests.builders import DiskThere, find_make_fail, time_passes, watched
@@ -65,6 +65,26 @@ def test_a_spawn_makes_an_instance_run(world: World) -> None:
         "DomainDefined": StepState.DONE,
         "DomainRunning": StepState.DONE,
     }
+
+
+def test_a_spawn_tells_what_is_not_as_it_should_be(world: World) -> None:
+    """In its result, which is otherwise that of any other; also when another worker has ended it."""
+    world.fake.domains.warning = "guests are emulated"
+    world.fake.fail("domains.start", Killed())
+    with pytest.raises(Killed):
+        world.run("a")
+    details = world.run("a", worker=world.worker())
+    assert details.job.state is JobState.SUCCEEDED
+    assert details.job.outcome is not None
+    assert details.job.outcome["warnings"] == ["guests are emulated"]
+
+
+def test_what_a_guest_runs_on_is_fixed_before_it_is_defined(world: World) -> None:
+    """In the intent: whoever defines it later, on another QEMU, defines the same machine."""
+    details = world.run("a")
+    (defined,) = [step for step in details.steps if step.name == "DomainDefined"]
+    assert defined.intent == {"platform": {"virt_type": "qemu", "machine_type": "pc-q35-7.2", "warning": None}}
+    assert world.fake.domains.guests[world.instance].platform == Platform("qemu", "pc-q35-7.2")
 
 
 def test_a_destroy_leaves_nothing(world: World) -> None:

@@ -18,6 +18,7 @@ from worker.doctor.qemu_user import apparmor, qemu_user
 from worker.host.connections import Connections
 from worker.host.facts import HostFacts, read_facts
 from worker.host.lock import HostLock, HostLockedError
+from worker.host.platforms import KVM, KVM_DEVICE, lack_of_kvm
 from worker.settings import Settings, VirtType
 
 #: What Debian 12 has; older ones are not tested.
@@ -68,27 +69,26 @@ def versions(facts: HostFacts) -> Finding:
     return fine("versions", f"libvirt {libvirt}, QEMU {qemu}")
 
 
-def virt_type(settings: Settings, facts: HostFacts) -> Finding:
+def virt_type(settings: Settings, facts: HostFacts, kvm_device: Path = KVM_DEVICE) -> Finding:
     """Whether guests can run as the settings want them to."""
-    has_kvm = "kvm" in facts.domain_types
-    load = "load the kernel's module (kvm_intel, kvm_amd)"
+    lack = lack_of_kvm(facts, kvm_device)
+    repair = f"load the kernel's module (kvm_intel, kvm_amd) and let the worker and QEMU open {kvm_device}"
     match settings.virt_type:
-        case VirtType.KVM if not has_kvm:
-            return problem(
-                "virt_type",
-                f"HOSTLER_VIRT_TYPE is kvm, and libvirt offers {', '.join(sorted(facts.domain_types)) or 'nothing'}",
-                f"{load}, switch virtualization on in the firmware, or set it to qemu",
-            )
-        case VirtType.AUTO if not has_kvm:
-            return warning(
-                "virt_type",
-                "the host has no KVM: guests can only be emulated, which is slow",
-                f"{load}, or set HOSTLER_VIRT_TYPE=qemu if that is meant",
-            )
-        case VirtType.QEMU if has_kvm:
+        case VirtType.KVM if lack:
+            what = f"HOSTLER_VIRT_TYPE is kvm, and there is none ({lack})"
+            return problem("virt_type", what, f"{repair}, switch virtualization on in the firmware, or set it to qemu")
+        case VirtType.AUTO if lack and settings.embedded_root is None:
+            what = f"the host has no KVM ({lack}): spawns are refused"
+            return problem("virt_type", what, f"{repair}, or set HOSTLER_VIRT_TYPE=qemu to have guests emulated")
+        case VirtType.AUTO if lack:
+            what = f"the host has no KVM ({lack}): guests are emulated, which is slow"
+            return warning("virt_type", what, f"{repair}, or set HOSTLER_VIRT_TYPE=qemu if that is meant")
+        case VirtType.QEMU if not lack:
             return fine("virt_type", "qemu, as HOSTLER_VIRT_TYPE says; the host has KVM")
+        case VirtType.AUTO:
+            return fine("virt_type", KVM)
         case _:
-            return fine("virt_type", facts.virt_type if settings.virt_type is VirtType.AUTO else settings.virt_type)
+            return fine("virt_type", settings.virt_type)
 
 
 def _peer(settings: Settings, facts: HostFacts) -> Finding:

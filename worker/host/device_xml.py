@@ -56,6 +56,8 @@ def interface_element(interface: GuestInterface) -> etree._Element:
     etree.SubElement(element, "source", {interface.kind.value: interface.network})
     etree.SubElement(element, "target", dev=interface.tap)
     etree.SubElement(element, "model", type=interface.model)
+    if interface.queues is not None:
+        etree.SubElement(element, "driver", queues=str(interface.queues))
     if interface.mtu is not None:
         etree.SubElement(element, "mtu", size=str(interface.mtu))
     etree.SubElement(element, "alias", name=interface.alias)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 import libvirt
 
 from models.states import ErrorClass
-from tasks.host import Domain, DomainState, Guest, HostError, Identity, Volume
+from tasks.host import Domain, DomainState, Guest, HostError, Identity, Platform, Volume
 from worker.host.connections import ConnectionClass, Connections
 from worker.host.device_xml import DiskSource
 from worker.host.domain_document import refuse_anothers
@@ -46,19 +47,21 @@ _FLAGS_REFUSED = frozenset({libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPP
 class LibvirtDomains:
     """The port's `Domains`.
 
-    ``surroundings`` gives what a definition takes from the host for a console log's path, ``describe`` where a volume
-    is found.
+    ``platform`` gives what a machine's guest runs on, ``surroundings`` what a definition takes from the host for a
+    console log's path, ``describe`` where a volume is found.
     """
 
     def __init__(
         self,
         connections: Connections,
         folders: Folders,
+        platform: Callable[[str], Platform],
         surroundings: Callable[[str], GuestSurroundings],
         describe: Callable[[Volume], DiskSource],
     ) -> None:
         self._connections = connections
         self._folders = folders
+        self._platform = platform
         self._surroundings = surroundings
         self._describe = describe
 
@@ -98,9 +101,15 @@ class LibvirtDomains:
             with self._connections.calling(ConnectionClass.DESTROY, Call.MARK) as connection:
                 write_mark(connection, instance, None)
 
+    def platform(self, machine_type: str) -> Platform:
+        """As the host offers it now."""
+        return self._platform(machine_type)
+
     def define(self, guest: Guest) -> None:
         """Define the domain, unless its UUID is another's."""
         instance = guest.identity.instance
+        if guest.platform is None:
+            guest = replace(guest, platform=self.platform(guest.hardware.machine_type))
         document = domain_xml(guest, self._surroundings(self._folders.console_log(instance)), self._describe)
         self._ours(ConnectionClass.SPAWN, instance)
         self._folders.make_console_log(instance)

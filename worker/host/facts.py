@@ -1,6 +1,7 @@
 """What a host says of itself, read once from libvirt's capabilities."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -21,13 +22,9 @@ class HostFacts:
     qemu_version: tuple[int, int, int]
     architecture: str
     domain_types: frozenset[str]  #: of guests of the host's own architecture: ``kvm``, ``qemu``
+    machines: Mapping[str, str]  #: of that architecture: the name with its version, by every name of it
     security_models: frozenset[str] = frozenset()  #: that keep guests apart: ``dac``, ``apparmor``, ``selinux``
     qemu_user: tuple[int, int] | None = None  #: uid and gid of QEMU's processes; None: libvirt does not say
-
-    @property
-    def virt_type(self) -> str:
-        """The fastest domain type that the host offers."""
-        return "kvm" if "kvm" in self.domain_types else "qemu"
 
 
 def read_facts(connections: Connections) -> HostFacts:
@@ -44,18 +41,20 @@ def facts_from(capabilities: str, libvirt_version: int, qemu_version: int) -> Ho
     host_uuid, architecture = document.findtext("host/uuid"), document.findtext("host/cpu/arch")
     if host_uuid is None or architecture is None:
         raise HostError(ErrorClass.PERMANENT, "libvirt's capabilities name no host UUID or no architecture")
-    types = {
-        domain.get("type", "")
-        for arch in document.findall("guest/arch")
-        if arch.get("name") == architecture
-        for domain in arch.findall("domain")
+    guests = [arch for arch in document.findall("guest/arch") if arch.get("name") == architecture]
+    types = frozenset(domain.get("type", "") for arch in guests for domain in arch.findall("domain"))
+    machines = {
+        machine.text or "": machine.get("canonical", machine.text or "")
+        for arch in guests
+        for machine in arch.iterfind("machine")
     }
     return HostFacts(
         UUID(host_uuid),
         _parts(libvirt_version),
         _parts(qemu_version),
         architecture,
-        frozenset(types),
+        types,
+        machines,
         security_models=frozenset(model.text or "" for model in document.findall("host/secmodel/model")) - {"", "none"},
         qemu_user=_qemu_user(document),
     )

@@ -10,16 +10,22 @@ from lxml import etree
 from models.states import ErrorClass
 from tasks.host import DirectBoot, Guest, GuestDisk, GuestInterface, GuestVolume, HostError, Identity, Volume
 from worker.host.device_xml import DiskSource, disk_element, interface_element, volume_element
+from worker.host.hardware_xml import (
+    clock_element,
+    cpu_element,
+    device_elements,
+    features_element,
+    firmware_element,
+    limit_disk,
+    placement_elements,
+    ports_taken,
+)
 from worker.host.unfit import refuse_if, refuse_text
 
 METADATA_NAMESPACE = "urn:hostler:domain:1"
 METADATA_PREFIX = "hostler"
 
-#: One root port takes one PCI device. Beside those of the devices at the start, so many are for devices to come.
-SPARE_PORTS: Final = 16
-#: Ports that devices of every guest take: the memory balloon.
-PORTS_TAKEN: Final = 1
-#: The root complex has room for some more ports than these and the spare ones.
+#: One root port takes one device; the root complex has room for more ports than these and all that may be spare.
 DEVICES_LIMIT: Final = 128
 
 
@@ -27,7 +33,6 @@ DEVICES_LIMIT: Final = 128
 class GuestSurroundings:
     """What a definition takes from its host."""
 
-    virt_type: str  #: ``kvm`` or ``qemu``
     architecture: str
     console_log: str
     emulator: str | None = None  #: None leaves the choice to libvirt
@@ -46,7 +51,10 @@ def domain_xml(
     """
     _refuse_unfit(guest)
     uuid = str(guest.identity.instance)
-    domain = etree.Element("domain", type=surroundings.virt_type)
+    platform = guest.platform
+    if platform is None:
+        raise HostError(ErrorClass.INTERNAL, f"nothing tells what the guest {uuid} runs on")
+    domain = etree.Element("domain", type=platform.virt_type)
     _text(domain, "name", uuid)
     _text(domain, "uuid", uuid)
     if guest.name:
@@ -54,13 +62,13 @@ def domain_xml(
     _metadata(domain, guest.identity)
     _text(domain, "memory", str(guest.memory_mib), unit="MiB")
     _text(domain, "vcpu", str(guest.vcpus))
-    _boot(domain, guest.boot, surroundings.architecture, has_disks=bool(guest.disks or guest.volumes))
-    features = etree.SubElement(domain, "features")
-    etree.SubElement(features, "acpi")
-    etree.SubElement(features, "apic")
-    if surroundings.virt_type == "kvm":
-        etree.SubElement(domain, "cpu", mode="host-model")
-    etree.SubElement(domain, "clock", offset="utc")
+    domain.extend(placement_elements(guest.hardware))
+    _boot(domain, guest, platform.machine_type, surroundings.architecture)
+    domain.append(features_element(guest.hardware))
+    cpu = cpu_element(guest.hardware, guest.vcpus, platform.virt_type)
+    if cpu is not None:
+        domain.append(cpu)
+    domain.append(clock_element(guest.hardware))
     _text(domain, "on_poweroff", "destroy")
     _text(domain, "on_reboot", "restart")
     _text(domain, "on_crash", "destroy")
@@ -92,16 +100,18 @@ def _metadata(domain: etree._Element, identity: Identity) -> None:
     owner.set("job", identity.job)
 
 
-def _boot(domain: etree._Element, boot: DirectBoot | None, architecture: str, *, has_disks: bool) -> None:
+def _boot(domain: etree._Element, guest: Guest, machine: str, architecture: str) -> None:
     system = etree.SubElement(domain, "os")
-    _text(system, "type", "hvm", arch=architecture, machine="q35")
+    _text(system, "type", "hvm", arch=architecture, machine=machine)
+    firmware_element(system, guest.hardware)
+    boot = guest.boot
     if boot is not None:
         _text(system, "kernel", boot.kernel)
         if boot.initrd is not None:
             _text(system, "initrd", boot.initrd)
         if boot.cmdline is not None:
             _text(system, "cmdline", boot.cmdline)
-    elif has_disks:
+    elif guest.disks or guest.volumes:
         etree.SubElement(system, "boot", dev="hd")
 
 
@@ -111,19 +121,21 @@ def _devices(
     devices = etree.SubElement(domain, "devices")
     if surroundings.emulator is not None:
         _text(devices, "emulator", surroundings.emulator)
-    devices.extend(disk_element(disk) for disk in guest.disks)
+    for disk in guest.disks:
+        element = disk_element(disk)
+        limit_disk(element, guest.hardware)
+        devices.append(element)
     devices.extend(volume_element(volume, describe(volume.volume)) for volume in guest.volumes)
     etree.SubElement(devices, "controller", type="usb", model="none")
     etree.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
-    for index in range(1, PORTS_TAKEN + _count(guest) + SPARE_PORTS + 1):
+    ports = ports_taken(guest.hardware) + _count(guest) + guest.hardware.pcie_ports
+    for index in range(1, ports + 1):
         etree.SubElement(devices, "controller", type="pci", index=str(index), model="pcie-root-port")
     devices.extend(interface_element(interface) for interface in guest.interfaces)
     serial = etree.SubElement(devices, "serial", type="file")
     etree.SubElement(serial, "source", path=surroundings.console_log, append="on")
     etree.SubElement(serial, "target", type="isa-serial", port="0")
-    video = etree.SubElement(devices, "video")
-    etree.SubElement(video, "model", type="none")
-    etree.SubElement(devices, "memballoon", model="virtio")
+    devices.extend(device_elements(guest.hardware))
 
 
 def _text(parent: etree._Element, tag: str, text: str, **attributes: str) -> None:

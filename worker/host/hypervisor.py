@@ -7,12 +7,14 @@ from worker.host.connections import Connections
 from worker.host.devices import LibvirtDevices
 from worker.host.disks import FileDisks
 from worker.host.domains import LibvirtDomains
+from worker.host.embedded import is_embedded
 from worker.host.facts import HostFacts, read_facts
 from worker.host.folders import Folders
 from worker.host.guest_xml import GuestSurroundings
 from worker.host.images import FileImages
 from worker.host.interfaces import HostInterfaces
 from worker.host.migrations.room import LibvirtMigrations
+from worker.host.platforms import Platforms
 from worker.host.power import LibvirtPower
 from worker.host.roots import Roots
 from worker.host.volumes.local import BlockVolumes, FileVolumes
@@ -24,7 +26,8 @@ class Hypervisor:
     """The rooms of `tasks.host.Host`; what a worker has in hand is the worker's to add.
 
     Nothing is opened before it is first asked for something.
-    ``virt_type`` and ``emulator`` of None leave the choice to what the host offers.
+    ``virt_type`` of None is KVM, and emulation where there is none and libvirt's driver is embedded; ``emulator`` of
+    None leaves the choice to libvirt.
     """
 
     def __init__(  # noqa: PLR0913 - values of one host, each by name
@@ -39,7 +42,6 @@ class Hypervisor:
         emulator: str | None = None,
         qemu_img_program: str = "qemu-img",
     ) -> None:
-        self._virt_type = virt_type
         self._emulator = emulator
         self._facts_lock = threading.Lock()
         self._facts: HostFacts | None = None
@@ -47,7 +49,10 @@ class Hypervisor:
         self._folders = folders
         self.connections = Connections(uri)
         self._volumes = _volumes(self.connections, volume_roots, nbd_servers)
-        self._domains = LibvirtDomains(self.connections, folders, self._surroundings, self._volumes.source)
+        self._platforms = Platforms(self.facts, virt_type, may_emulate=is_embedded(uri))
+        self._domains = LibvirtDomains(
+            self.connections, folders, self._platforms.choose, self._surroundings, self._volumes.source
+        )
         self._devices = LibvirtDevices(self.connections, self._volumes)
         self._power = LibvirtPower(self.connections)
         self._interfaces = HostInterfaces(self.connections)
@@ -112,8 +117,7 @@ class Hypervisor:
         self.connections.close()
 
     def _surroundings(self, console_log: str) -> GuestSurroundings:
-        facts = self.facts()
-        return GuestSurroundings(self._virt_type or facts.virt_type, facts.architecture, console_log, self._emulator)
+        return GuestSurroundings(self.facts().architecture, console_log, self._emulator)
 
 
 def _volumes(connections: Connections, roots: tuple[str, ...], nbd_servers: tuple[str, ...]) -> HostVolumes:

@@ -1,5 +1,6 @@
 """What is told of a hypervisor by its facts."""
 
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -51,12 +52,22 @@ def test_old_versions(libvirt: int, qemu: int, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "level"),
-    [(VirtType.KVM, Level.PROBLEM), (VirtType.AUTO, Level.WARNING), (VirtType.QEMU, Level.OK)],
+    ("wanted", "uri", "level"),
+    [
+        (VirtType.KVM, None, Level.PROBLEM),
+        (VirtType.AUTO, "qemu:///system", Level.PROBLEM),
+        (VirtType.AUTO, None, Level.WARNING),
+        (VirtType.QEMU, "qemu:///system", Level.OK),
+    ],
 )
-def test_a_host_without_kvm(wanted: VirtType, level: Level) -> None:
-    """It is told unless emulation is what the settings say."""
-    assert virt_type(Settings(virt_type=wanted), facts()).level is level
+def test_a_host_without_kvm(wanted: VirtType, uri: str | None, level: Level, tmp_path: Path) -> None:
+    """It is told unless emulation is what the settings say; only the embedded driver emulates unasked."""
+    settings = Settings(virt_type=wanted, libvirt_uri=uri)
+    (tmp_path / "kvm").touch()
+    assert virt_type(settings, facts(), tmp_path / "kvm").level is level  # libvirt offers none
+    with_kvm = replace(facts(), domain_types=frozenset({"kvm", "qemu"}))
+    assert virt_type(settings, with_kvm, tmp_path / "none").level is level  # the device is not there
+    assert virt_type(settings, with_kvm, tmp_path / "kvm").level is Level.OK
 
 
 def test_apparmor_is_asked_for_by_its_profile(tmp_path: Path) -> None:

@@ -173,14 +173,17 @@ def test_a_host_tells_its_facts(connections: Connections, own_host: LibvirtHost)
     assert "qemu" in facts.domain_types
 
 
-def test_the_fastest_domain_type_of_the_hosts_own_architecture_is_taken() -> None:
-    """Another architecture's KVM is of no use."""
+def test_domain_types_and_machines_are_those_of_the_hosts_own_architecture() -> None:
+    """Another architecture's KVM is of no use; a machine is known by each of its names."""
     document = """<capabilities><host><uuid>0b6dd4a2-5d2c-4a3e-9a53-1d4f4f0d7a11</uuid><cpu><arch>x86_64</arch></cpu>
-      </host><guest><arch name='x86_64'><domain type='qemu'/>{}</arch></guest>
-      <guest><arch name='i686'><domain type='kvm'/></arch></guest></capabilities>"""
-    assert facts_from(document.format(""), 9_000_000, 7_002_022).virt_type == "qemu"
+      </host><guest><arch name='x86_64'><machine canonical='pc-q35-7.2'>q35</machine><machine>pc-q35-7.2</machine>
+      <domain type='qemu'/>{}</arch></guest>
+      <guest><arch name='i686'><machine>isapc</machine><domain type='kvm'/></arch></guest></capabilities>"""
+    assert facts_from(document.format(""), 9_000_000, 7_002_022).domain_types == {"qemu"}
     facts = facts_from(document.format("<domain type='kvm'/>"), 9_000_000, 7_002_022)
-    assert (facts.virt_type, facts.libvirt_version, facts.qemu_version) == ("kvm", (9, 0, 0), (7, 2, 22))
+    assert (facts.libvirt_version, facts.qemu_version) == ((9, 0, 0), (7, 2, 22))
+    assert facts.domain_types == {"kvm", "qemu"}
+    assert facts.machines == {"q35": "pc-q35-7.2", "pc-q35-7.2": "pc-q35-7.2"}
 
 
 def test_capabilities_without_a_host_are_refused() -> None:

@@ -18,22 +18,25 @@ from tasks.host import (
     HostError,
     Identity,
     NetworkKind,
+    Platform,
     Volume,
 )
+from tasks.requests.hardware import PCIE_PORTS
 from tests.lab.hosts import LibvirtHost
 from worker.host.device_xml import DiskSource
-from worker.host.guest_xml import DEVICES_LIMIT, SPARE_PORTS, GuestSurroundings, domain_xml, identity_in
+from worker.host.guest_xml import DEVICES_LIMIT, GuestSurroundings, domain_xml, identity_in
 
 GOLDEN = Path(__file__).with_name("golden")
 SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")
 INSTANCE = UUID("0b6dd4a2-5d2c-4a3e-9a53-1d4f4f0d7a11")
 CONSOLE = f"/var/lib/hostler/instances/{INSTANCE}/console.log"
 
-TCG = GuestSurroundings("qemu", "x86_64", CONSOLE)
-KVM = GuestSurroundings("kvm", "x86_64", CONSOLE, emulator="/usr/bin/qemu-system-x86_64")
+HERE = GuestSurroundings("x86_64", CONSOLE)
+OTHER_QEMU = GuestSurroundings("x86_64", CONSOLE, emulator="/usr/bin/qemu-system-x86_64")
+EMULATED = Platform("qemu", "pc-q35-7.2")
 ROOT = GuestDisk(f"/var/lib/hostler/instances/{INSTANCE}/root.qcow2", "qcow2", "vda", "ua-root", "root")
 DATA = GuestDisk(f"/var/lib/hostler/instances/{INSTANCE}/data.raw", "raw", "vdb", "ua-data_1", "data-1")
-PLAIN = Guest(Identity(INSTANCE, "job-1"), "web & <db>", memory_mib=512, vcpus=2, disks=(ROOT,))
+PLAIN = Guest(Identity(INSTANCE, "job-1"), "web & <db>", memory_mib=512, vcpus=2, disks=(ROOT,), platform=EMULATED)
 
 VOLUME = GuestVolume(Volume("vol-1", "any", {}), "vdb", "ua-vol-1", "vol-1")
 ARCHIVE = GuestVolume(Volume("vol-2", "any", {}, read_only=True), "vdc", "ua-vol-2", "vol-2")
@@ -49,17 +52,17 @@ def describe(volume: Volume) -> DiskSource:
 
 
 DOCUMENTS = {
-    "tcg-one-disk": (PLAIN, TCG),
-    "kvm-two-disks": (replace(PLAIN, disks=(ROOT, DATA)), KVM),
+    "tcg-one-disk": (PLAIN, HERE),
+    "kvm-two-disks": (replace(PLAIN, disks=(ROOT, DATA), platform=Platform("kvm", "pc-q35-6.0")), OTHER_QEMU),
     "direct-boot": (
         replace(
             PLAIN, disks=(), name="", boot=DirectBoot("/images/vmlinuz", "/images/initrd", 'console=ttyS0 a="<b>"')
         ),
-        TCG,
+        HERE,
     ),
-    "kernel-alone": (replace(PLAIN, boot=DirectBoot("/images/vmlinuz")), TCG),
-    "volumes-and-interfaces": (replace(PLAIN, volumes=(VOLUME, ARCHIVE), interfaces=(NIC, OTHER_NIC)), TCG),
-    "volume-alone": (replace(PLAIN, disks=(), volumes=(VOLUME,)), TCG),
+    "kernel-alone": (replace(PLAIN, boot=DirectBoot("/images/vmlinuz")), HERE),
+    "volumes-and-interfaces": (replace(PLAIN, volumes=(VOLUME, ARCHIVE), interfaces=(NIC, OTHER_NIC)), HERE),
+    "volume-alone": (replace(PLAIN, disks=(), volumes=(VOLUME,)), HERE),
 }
 
 
@@ -83,7 +86,7 @@ def test_libvirt_defines_it_and_gives_back_name_title_and_identity(libvirt_host:
     instance = uuid4()
     guest = replace(PLAIN, identity=Identity(instance, "job <1>"), name="ü \"quoted\" & 'more'")
     connection = libvirt.open(libvirt_host.uri)
-    domain = connection.defineXMLFlags(domain_xml(guest, TCG), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    domain = connection.defineXMLFlags(domain_xml(guest, HERE), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     try:
         kept = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, "urn:hostler:domain:1")
         assert identity_in(kept) == Identity(instance, "job <1>")
@@ -94,7 +97,7 @@ def test_libvirt_defines_it_and_gives_back_name_title_and_identity(libvirt_host:
         assert [alias.get("name") for alias in devices.findall("disk/alias")] == ["ua-root"]
         assert devices.findall("interface") == devices.findall("graphics") == []
         # The disk's, the memory balloon's, and those for devices to come.
-        assert len(devices.findall("controller[@model='pcie-root-port']")) == 2 + SPARE_PORTS
+        assert len(devices.findall("controller[@model='pcie-root-port']")) == 2 + PCIE_PORTS
     finally:
         domain.undefine()
 
@@ -108,7 +111,7 @@ def test_libvirt_finds_a_slot_for_as_many_devices_as_a_guest_may_have(libvirt_ho
     )
     assert len(volumes) == DEVICES_LIMIT
     guest = replace(PLAIN, identity=Identity(uuid4(), "job-1"), disks=(), volumes=volumes)
-    domain = libvirt.open(libvirt_host.uri).defineXML(domain_xml(guest, TCG, describe))
+    domain = libvirt.open(libvirt_host.uri).defineXML(domain_xml(guest, HERE, describe))
     domain.undefine()
 
 
@@ -143,7 +146,7 @@ def test_libvirt_finds_a_slot_for_as_many_devices_as_a_guest_may_have(libvirt_ho
 def test_a_guest_that_no_definition_can_carry_is_refused(guest: Guest) -> None:
     """For good, in one sentence."""
     with pytest.raises(HostError) as caught:
-        domain_xml(guest, TCG, describe)
+        domain_xml(guest, HERE, describe)
     assert caught.value.error_class is ErrorClass.PERMANENT
     assert "\n" not in str(caught.value)
 

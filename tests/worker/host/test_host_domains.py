@@ -10,7 +10,7 @@ import libvirt
 import pytest
 
 from models.states import ErrorClass
-from tasks.host import DomainState, HostError, Volume
+from tasks.host import DomainState, HostError, Platform, Volume
 from tests.worker.host.doubles import ConnectionsDouble, DomainDouble, libvirt_error
 from worker.host import domains as domains_module
 from worker.host.connections import Connections
@@ -34,7 +34,8 @@ class Scene:
         self.domains = LibvirtDomains(
             cast("Connections", self.connections),
             Folders(str(state)),
-            lambda console: GuestSurroundings("qemu", "x86_64", console),
+            lambda machine: Platform("qemu", machine),
+            lambda console: GuestSurroundings("x86_64", console),
             _no_volumes,
         )
 

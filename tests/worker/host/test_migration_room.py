@@ -27,7 +27,7 @@ from worker.host.migrations.room import LibvirtMigrations
 
 OUT = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
 PLAN = MigrationPlan(Peer("h2", "qemu+tcp://h2/system", "192.0.2.2"), {"/a/console.log": "/b/console.log"})
-FACTS = HostFacts(UUID(int=1), (9, 0, 0), (7, 2, 0), "x86_64", frozenset({"qemu"}))
+FACTS = HostFacts(UUID(int=1), (9, 0, 0), (7, 2, 0), "x86_64", frozenset({"qemu"}), {})
 SOON_S = 10.0
 XML = "<domain type='qemu'><devices><serial type='file'><source path='/a/console.log'/></serial></devices></domain>"
 
