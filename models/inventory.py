@@ -9,8 +9,12 @@ from uuid import UUID
 from sqlalchemy import insert, select, update
 
 from models.engine import Database, now_in_database
+from models.records import Json
 from models.states import HostState
 from models.tables import hosts, workers
+
+#: A worker that has not been heard for so long may be taken for dead by an operator, in seconds; it beats every 10 s.
+SILENT_AFTER_S = 60.0
 
 
 class HostBoundElsewhereError(Exception):
@@ -30,13 +34,15 @@ class Registration:
     version: str
     peer_libvirt_uri: str | None = None  #: how other hosts reach its libvirtd; None: they do not
     migration_address: str | None = None  #: where other hosts send their guests' memory
+    capabilities: Json | None = None  #: what its libvirt and QEMU are, and can do
+    inventory: Json | None = None  #: what it has to give
 
 
 def register(database: Database, registration: Registration) -> None:
-    """Bind the host's name to this machine, and the host to this worker.
+    """Bind the host's name to this machine, and the host to this worker, whose libvirt answers.
 
-    Raises HostBoundElsewhereError when the name is bound to another machine: two machines under one name would
-    take each other's jobs.
+    Raises HostBoundElsewhereError when the name is bound to another machine, and no operator said that the next one
+    may have it (`rebind`): two machines under one name would take each other's jobs.
     """
     with database.write() as connection:
         row = connection.execute(select(hosts).where(hosts.c.name == registration.host).with_for_update()).one_or_none()
@@ -50,6 +56,8 @@ def register(database: Database, registration: Registration) -> None:
                     peer_libvirt_uri=registration.peer_libvirt_uri,
                     migration_address=registration.migration_address,
                     state=HostState.ENABLED,
+                    capabilities=registration.capabilities,
+                    inventory=registration.inventory,
                     sequence=0,
                     worker=registration.worker,
                     registered_at=now_in_database(),
@@ -58,16 +66,25 @@ def register(database: Database, registration: Registration) -> None:
             )
         else:
             bound = (row.machine_id, row.libvirt_host_uuid)
-            if bound != (registration.machine_id, registration.libvirt_host_uuid):
+            if bound != (registration.machine_id, registration.libvirt_host_uuid) and row.rebind_by is None:
                 raise HostBoundElsewhereError(
                     f"HOSTLER_HOST: the name {registration.host} is bound to machine {row.machine_id} with libvirt "
                     f"host {row.libvirt_host_uuid}; this is machine {registration.machine_id} with "
-                    f"{registration.libvirt_host_uuid}: give this host a name of its own."
+                    f"{registration.libvirt_host_uuid}: give this host a name of its own, or, if it takes the other's "
+                    f"place, run: hostler hosts rebind {registration.host}"
                 )
             connection.execute(
                 update(hosts)
                 .where(hosts.c.name == registration.host)
                 .values(
+                    machine_id=registration.machine_id,
+                    libvirt_host_uuid=registration.libvirt_host_uuid,
+                    rebind_by=None,
+                    rebind_because=None,
+                    down_because=None,
+                    down_since=None,
+                    capabilities=registration.capabilities,
+                    inventory=registration.inventory,
                     worker=registration.worker,
                     libvirt_uri=registration.libvirt_uri,
                     peer_libvirt_uri=registration.peer_libvirt_uri,
@@ -85,6 +102,38 @@ def register(database: Database, registration: Registration) -> None:
                 heartbeat_at=now_in_database(),
             )
         )
+
+
+@dataclass(frozen=True)
+class NotRebound:
+    """The name stays bound to its machine; the sentence says why."""
+
+    why: str
+
+
+def rebind(database: Database, host: str, by: str, because: str) -> NotRebound | None:
+    """An operator's word that the next machine which starts a worker under this name may have it.
+
+    Refused while the host's worker lives, by what the database last heard of it. The host's own machine takes the
+    word back when it starts a worker.
+    """
+    query = (
+        select(workers.c.pid, workers.c.stopped_at, workers.c.heartbeat_at, now_in_database().label("now"))
+        .select_from(hosts.outerjoin(workers, hosts.c.worker == workers.c.id))
+        .where(hosts.c.name == host)
+    )
+    with database.write() as connection:
+        row = connection.execute(query).one_or_none()
+        if row is None:
+            return NotRebound(f"there is no host {host}")
+        alive = row.heartbeat_at is not None and row.stopped_at is None
+        if alive and (age_s := (row.now - row.heartbeat_at).total_seconds()) < SILENT_AFTER_S:
+            return NotRebound(
+                f"the worker of {host} (pid {row.pid}) was heard {age_s:.0f} s ago: stop it first, or wait until it "
+                f"has been silent for {SILENT_AFTER_S:.0f} s"
+            )
+        connection.execute(update(hosts).where(hosts.c.name == host).values(rebind_by=by, rebind_because=because))
+    return None
 
 
 def heartbeat(database: Database, worker: UUID, host: str) -> None:

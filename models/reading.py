@@ -9,8 +9,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, Select, and_, bindparam, or_, select
 
 from models.engine import Database, now_in_database
-from models.records import Device, ErrorRecord, InstanceRecord, JobRecord, PeerRecord, StepRecord
-from models.states import UNSETTLED, Direction, JobState
+from models.records import Device, ErrorRecord, InstanceRecord, JobRecord, Json, PeerRecord, StepRecord
+from models.states import UNSETTLED, Direction, HostState, JobState
 from models.tables import devices, hosts, instances, job_events, jobs, steps, workers
 
 _JOB = select(jobs).where(jobs.c.id == bindparam("wanted"))
@@ -141,7 +141,19 @@ class HostRecord:
     """A host's row, with what is known of the worker that serves it."""
 
     name: str
-    state: str
+    state: HostState  #: disabled by an operator, or because its libvirt does not answer
+    disabled_by: str | None
+    disabled_because: str | None
+    disabled_at: datetime | None
+    down_because: str | None
+    down_since: datetime | None
+    rebind_by: str | None
+    rebind_because: str | None
+    machine_id: str
+    libvirt_host_uuid: UUID
+    capabilities: Json | None
+    inventory: Json | None
+    registered_at: datetime
     libvirt_uri: str
     peer_libvirt_uri: str | None
     migration_address: str | None
@@ -248,6 +260,12 @@ def list_instances(database: Database, *, host: str | None = None, limit: int = 
         return [_instance(connection, row) for row in connection.execute(query).all()]
 
 
+_OF_HOST = (
+    *("disabled_by", "disabled_because", "disabled_at", "down_because", "down_since", "rebind_by", "rebind_because"),
+    *("machine_id", "libvirt_host_uuid", "capabilities", "inventory", "registered_at"),
+)
+
+
 def list_hosts(database: Database) -> list[HostRecord]:
     """All hosts by name, each with its newest worker."""
     query = (
@@ -262,7 +280,8 @@ def list_hosts(database: Database) -> list[HostRecord]:
             found.append(
                 HostRecord(
                     name=row[hosts.c.name],
-                    state=row[hosts.c.state].value,
+                    state=row[hosts.c.state] if row[hosts.c.down_because] is None else HostState.DISABLED,
+                    **{name: row[hosts.c[name]] for name in _OF_HOST},
                     libvirt_uri=row[hosts.c.libvirt_uri],
                     peer_libvirt_uri=row[hosts.c.peer_libvirt_uri],
                     migration_address=row[hosts.c.migration_address],

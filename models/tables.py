@@ -90,7 +90,16 @@ hosts = Table(
     Column("libvirt_uri", String(255), nullable=False),
     Column("peer_libvirt_uri", String(255), nullable=True),  # how other hosts reach its libvirtd
     Column("migration_address", String(255), nullable=True),  # where other hosts send their guests' memory
-    Column("state", _word(HostState), nullable=False),
+    Column("state", _word(HostState), nullable=False),  # an operator's word
+    Column("disabled_by", String(255), nullable=True),
+    Column("disabled_because", Text(), nullable=True),
+    Column("disabled_at", UtcDateTime(), nullable=True),
+    Column("down_because", Text(), nullable=True),  # its worker's word: libvirt does not answer
+    Column("down_since", UtcDateTime(), nullable=True),
+    Column("capabilities", _JSON, nullable=True),
+    Column("inventory", _JSON, nullable=True),
+    Column("rebind_by", String(255), nullable=True),  # who said that the next machine may have the name
+    Column("rebind_because", Text(), nullable=True),
     Column("sequence", _BIG, nullable=False, default=0),
     Column("worker", Uuid(), nullable=True),
     Column("boot_id", String(64), nullable=True),  # the kernel's; the boot whose guests were started last

@@ -47,6 +47,7 @@ from worker.retrying import Patience
 from worker.run import Runner
 from worker.settings import ConfigurationError, Settings, VirtType, refuse_half_a_worker
 from worker.sweeper import Sweeper
+from worker.vigil import Vigil
 
 log = logging.getLogger(__name__)
 
@@ -129,10 +130,8 @@ def run_worker(
     database = prepare_journal(settings)
     hypervisor = build_hypervisor(settings)
     worker = uuid.uuid4()
-    _refuse(lock_folder(settings.embedded_root or settings.lock_dir))
     lock = _lock(settings, hypervisor, worker)
     try:
-        _refuse(versions(hypervisor.facts()))
         register(database, _registration(settings, hypervisor, worker))
         start_after_boot(database, catalogue, settings.host, boot_id(), enabled=settings.start_after_boot)
         hands = Hands(settings.limits)
@@ -168,11 +167,12 @@ def run_worker(
         Rings(database, settings.host, catalogue, sweeper, revokes).register(app)
         ops.register(app, _verbs(database, postman, outbox=outbox))
         beat = Heartbeat(database, worker, settings.host)
+        vigil = Vigil(database, worker, settings.host, hypervisor.require_answer)
         hypervisor.connections.events.follow_all()
         comparison = Comparison(database, settings.host, rooms)
         observer = Observer(comparison, hypervisor.connections.events.news, settings.drift_interval_s)
         retention = Retention(database, settings.retention)
-        for thread in (postman, beat, sweeper, observer, retention):
+        for thread in (postman, beat, sweeper, observer, retention, vigil):
             thread.start()
         threading.Thread(
             target=_tell_what_is_wrong, args=(settings, hypervisor.facts()), name="doctor", daemon=True
@@ -186,6 +186,7 @@ def run_worker(
             if not hands.wait_empty(STOP_DEADLINE_S):
                 log.warning("stopping with jobs in hand, the next start takes them up: %s", ", ".join(hands.held()))
             postman.stop(STOP_DEADLINE_S)
+            vigil.stop()
             beat.stop()
             stopped(database, worker)
     finally:
@@ -224,6 +225,7 @@ def _tell_what_is_wrong(settings: Settings, facts: HostFacts) -> None:
 
 def _lock(settings: Settings, hypervisor: Hypervisor, worker: UUID) -> HostLock:
     """Take the lock; the embedded driver is opened only after that, for it allows one process per root."""
+    _refuse(lock_folder(settings.embedded_root or settings.lock_dir))
     if settings.embedded_root is not None:
         lock = HostLock.of_embedded(settings.embedded_root)
     else:
@@ -236,6 +238,7 @@ def _lock(settings: Settings, hypervisor: Hypervisor, worker: UUID) -> HostLock:
 def _registration(settings: Settings, hypervisor: Hypervisor, worker: UUID) -> Registration:
     machine = machine_id(settings.state_dir)
     facts = hypervisor.facts()
+    _refuse(versions(facts))
     # An embedded driver on a machine without SMBIOS makes up a host UUID at each start; its root does not change.
     root = settings.embedded_root
     host_uuid = facts.host_uuid if root is None else uuid.uuid5(uuid.NAMESPACE_URL, f"{machine}{root}")
@@ -249,6 +252,8 @@ def _registration(settings: Settings, hypervisor: Hypervisor, worker: UUID) -> R
         version=version("hostler"),
         peer_libvirt_uri=settings.peer_libvirt_uri,
         migration_address=settings.address_for_migrations,
+        capabilities=facts.document,
+        inventory=hypervisor.inventory(),
     )
 
 

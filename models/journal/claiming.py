@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
 
+from models.availability import refusal as refusal_of_host
 from models.engine import Database, now_in_database
 from models.journal.events import leave_in_outbox, record_event
 from models.journal.quarantining import ended_its_workers, set_aside
@@ -155,7 +156,8 @@ def claim_within(
     if instance is None:
         return NotNow(f"there is no job {job_id}")
     row = connection.execute(_JOB, {"wanted": job_id}).one()
-    refusal = _not_now(connection, row, claimant)
+    job = job_from_row(row)
+    refusal = _not_now(connection, row, job, claimant)
     if refusal is not None:
         return refusal
     if row.state is JobState.RUNNING and row.owner not in {None, claimant.worker}:
@@ -163,7 +165,6 @@ def claim_within(
         if defect is not None:
             set_aside(connection, row.id, row.run, defect)
             return NotNow(f"it is quarantined: {defect.message}")
-    job = job_from_row(row)
     terms = terms_of(job)
     if row.state is JobState.QUEUED and _lives_elsewhere(instance, claimant.host):
         return _redirect(connection, job, instance.host, outbox=outbox)
@@ -178,7 +179,7 @@ def claim_within(
     return _take(connection, job, instance, terms, claimant, epoch, standing_before)
 
 
-def _not_now(connection: Connection, row: Row[Any], claimant: Claimant) -> NotNow | None:
+def _not_now(connection: Connection, row: Row[Any], job: JobRecord, claimant: Claimant) -> NotNow | None:
     if row.state in FINAL:
         return NotNow(f"it has {row.state}")
     if row.state is JobState.QUARANTINED:
@@ -190,7 +191,8 @@ def _not_now(connection: Connection, row: Row[Any], claimant: Claimant) -> NotNo
         now = connection.execute(select(now_in_database())).scalar_one()
         if row.not_before is not None and row.not_before > now:
             return NotNow(f"it waits until {row.not_before:%H:%M:%S} UTC")
-    return None
+    closed = refusal_of_host(connection, job) if row.state is JobState.QUEUED else None
+    return None if closed is None else NotNow(closed)
 
 
 def _lives_elsewhere(instance: Row[Any], host: str) -> bool:

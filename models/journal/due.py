@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from sqlalchemy import and_, bindparam, exists, or_, select
 
+from models.availability import NOT_ADMITTED
 from models.engine import Database, now_in_database
 from models.states import UNSETTLED, JobClass, JobState
 from models.tables import jobs
@@ -35,7 +36,7 @@ _CLAIMABLE = (
         jobs.c.job_class.in_(bindparam("classes", expanding=True)),
         jobs.c.id.not_in(bindparam("in_hand", expanding=True)),
         or_(
-            and_(jobs.c.state == JobState.QUEUED, ~_HELD_UP),
+            and_(jobs.c.state == JobState.QUEUED, ~_HELD_UP, ~NOT_ADMITTED),
             jobs.c.state == JobState.RUNNING,
             and_(jobs.c.state == JobState.WAITING, _DUE),
         ),
@@ -58,6 +59,7 @@ def claimable(  # noqa: PLR0913  # a query's conditions
 
     A running job of this host counts when no thread of this process has it in hand (``in_hand``): its owner is
     dead, because the host's lock is ours. ``superseding`` names the operations that do not wait for jobs before them.
+    A disabled host takes no new guests; see `models.availability`.
     """
     asked = {
         "here": host,

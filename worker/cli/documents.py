@@ -104,11 +104,27 @@ def drift_document(drift: DriftRecord) -> dict[str, Any]:
     }
 
 
+def host_details_document(host: HostRecord) -> dict[str, Any]:
+    """A host with all that it registered."""
+    return host_document(host) | {
+        "machine_id": host.machine_id,
+        "libvirt_host_uuid": str(host.libvirt_host_uuid),
+        "registered_at": _moment(host.registered_at),
+        "rebind": None if host.rebind_by is None else {"by": host.rebind_by, "because": host.rebind_because},
+        "capabilities": host.capabilities,
+        "inventory": host.inventory,
+    }
+
+
 def host_document(host: HostRecord) -> dict[str, Any]:
     """A host with its worker."""
     return {
         "name": host.name,
-        "state": host.state,
+        "state": host.state.value,
+        "disabled": None
+        if host.disabled_at is None
+        else {"by": host.disabled_by, "because": host.disabled_because, "at": _moment(host.disabled_at)},
+        "down": None if host.down_since is None else {"because": host.down_because, "since": _moment(host.down_since)},
         "libvirt_uri": host.libvirt_uri,
         "peer_libvirt_uri": host.peer_libvirt_uri,
         "migration_address": host.migration_address,

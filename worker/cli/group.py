@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: How wide a table may be where no terminal says so: in a pipe or a file, lines are not folded.
 PLAIN_WIDTH = 240
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+BECAUSE_NEEDED = click.option("--because", "reason", required=True, help="Why; it is kept with who said it.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

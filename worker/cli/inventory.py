@@ -1,9 +1,26 @@
 """Instances and hosts: listed and shown."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from worker.cli.exits import OK
-from worker.cli.group import JSON_OPTION, console, hostler, instance_uuid, journal, no_such, print_json, settings
+from worker.cli.exits import BAD_REQUEST, OK
+from worker.cli.group import (
+    BECAUSE_NEEDED,
+    JSON_OPTION,
+    actor,
+    console,
+    hostler,
+    instance_uuid,
+    journal,
+    no_such,
+    print_json,
+    settings,
+)
+
+if TYPE_CHECKING:
+    from models.engine import Database
+    from models.reading import HostRecord
 
 
 @hostler.group()
@@ -71,3 +88,80 @@ def list_hosts(as_json: bool) -> int:
     else:
         console().print(tables.hosts(found))
     return OK
+
+
+@hosts.command("show")
+@click.argument("name")
+@JSON_OPTION
+def show_host(name: str, as_json: bool) -> int:
+    """Show a host: its worker, what it can do and has to give, and why it is disabled."""
+    from worker.cli import tables
+    from worker.cli.documents import host_details_document
+
+    found = _host(journal(settings()), name)
+    if as_json:
+        print_json(host_details_document(found))
+    else:
+        console().print(tables.host(found))
+    return OK
+
+
+@hosts.command("disable")
+@click.argument("name")
+@BECAUSE_NEEDED
+def disable_host(name: str, reason: str) -> int:
+    """Let no new guest come to a host.
+
+    Spawns on it and migrations to it that are not begun stay queued; all else goes on: destroy, attach, detach, power,
+    migrations away.
+    """
+    from models.availability import disable
+
+    if not disable(journal(settings()), name, actor(), reason):
+        no_such("host", name)
+    click.echo(f"{name} is disabled: spawns and migrations to it wait.")
+    return OK
+
+
+@hosts.command("enable")
+@click.argument("name")
+def enable_host(name: str) -> int:
+    """Take `disable` back."""
+    from models.availability import enable
+
+    database = journal(settings())
+    if not enable(database, name):
+        no_such("host", name)
+    still = _host(database, name).down_because
+    click.echo(
+        f"{name} is enabled." if still is None else f"{name} is enabled once its worker reaches libvirt: {still}"
+    )
+    return OK
+
+
+@hosts.command("rebind")
+@click.argument("name")
+@BECAUSE_NEEDED
+def rebind_host(name: str, reason: str) -> int:
+    """Let the next machine that starts a worker under this name have it.
+
+    Make sure that the old one never comes back with its guests: what the journal says of them is the new one's then.
+    """
+    from models import reading
+    from models.inventory import rebind
+
+    database = journal(settings())
+    refused = rebind(database, name, actor(), reason)
+    if refused is not None:
+        click.echo(f"hostler: {refused.why}.", err=True)
+        return BAD_REQUEST
+    kept = len(reading.list_instances(database, host=name))
+    click.echo(f"the next machine that serves {name} has the name; the journal has {kept} instances there.")
+    return OK
+
+
+def _host(database: "Database", name: str) -> "HostRecord":
+    from models import reading
+
+    found = next((host for host in reading.list_hosts(database) if host.name == name), None)
+    return no_such("host", name) if found is None else found

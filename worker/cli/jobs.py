@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING
 import click
 
 from worker.cli.exits import BAD_REQUEST, OK
-from worker.cli.group import JSON_OPTION, actor, console, hostler, instance_uuid, journal, no_such, print_json, settings
+from worker.cli.group import (
+    BECAUSE_NEEDED,
+    JSON_OPTION,
+    actor,
+    console,
+    hostler,
+    instance_uuid,
+    journal,
+    no_such,
+    print_json,
+    settings,
+)
 from worker.cli.submit import follow_job
 
 if TYPE_CHECKING:
@@ -58,6 +69,7 @@ def list_jobs(host: str | None, instance: str | None, states: tuple[str, ...], l
 def show_job(job_id: str, as_json: bool) -> int:
     """Show a job: what it is doing, and why."""
     from models import reading
+    from models.availability import why_waiting
     from models.states import JobState
     from worker.cli import tables
     from worker.cli.documents import job_details_document
@@ -73,7 +85,8 @@ def show_job(job_id: str, as_json: bool) -> int:
         host = next((found for found in reading.list_hosts(database) if found.name == open_on), None)
         queued = details.job.state is JobState.QUEUED
         first = reading.job_in_the_way(database, details.job) if queued else None
-        console().print(tables.job(details, host, first))
+        not_yet = why_waiting(database, details.job)
+        console().print(tables.job(details, host, first, not_yet))
     return OK
 
 
@@ -92,7 +105,6 @@ def watch_job(job_id: str, timeout_s: float | None, as_json: bool) -> int:
 
 
 BECAUSE = click.option("--because", "reason", default="", help="Why; it stands in the job's history.")
-BECAUSE_NEEDED = click.option("--because", "reason", required=True, help="Why; it stands in the job's history.")
 
 
 @jobs.command("cancel")

@@ -28,6 +28,12 @@ def silence_sentence(host: HostRecord) -> str:
     return ""
 
 
+def disabled_sentence(host: HostRecord) -> str:
+    """Why the host takes no new guests; empty if it does."""
+    said = f"by {host.disabled_by}: {host.disabled_because}" if host.disabled_at is not None else ""
+    return "; ".join(part for part in (said, host.down_because) if part)
+
+
 def progress_sentence(progress: Json) -> str:
     """How far the call under way has come."""
     done, total = progress["done_bytes"] / _MIB, progress["total_bytes"] / _MIB

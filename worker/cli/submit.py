@@ -13,6 +13,7 @@ from worker.cli.group import JSON_OPTION, actor, console, hostler, journal, prin
 if TYPE_CHECKING:
     from models.engine import Database
     from models.journal.accepting import Accepted
+    from models.records import JobRecord
     from worker.settings import Settings
 
 
@@ -66,6 +67,7 @@ def submit(  # noqa: PLR0913, PLR0917  # its options
         click.echo(accepted.job.id, err=as_json)
     ring(told, database, accepted)
     warn_of_silence(database, host)
+    _warn_of_waiting(database, accepted.job)
     if wait:
         return follow_job(database, accepted.job.id, timeout_s, as_json=as_json)
     if as_json:
@@ -94,6 +96,14 @@ def warn_of_silence(database: "Database", host: str) -> None:
     silence = silence_sentence(next(found for found in reading.list_hosts(database) if found.name == host))
     if silence:
         click.echo(f"hostler: {silence}; the job waits for it.", err=True)
+
+
+def _warn_of_waiting(database: "Database", job: "JobRecord") -> None:
+    from models.availability import why_waiting
+
+    not_yet = why_waiting(database, job)
+    if not_yet is not None:
+        click.echo(f"hostler: {not_yet}; the job waits.", err=True)
 
 
 def follow_job(database: "Database", job_id: str, timeout_s: float | None, *, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from models.observing import DriftRecord, InstanceEvent
 from models.reading import HostRecord, JobDetails
 from models.records import InstanceRecord, JobRecord
 from models.states import Direction, DriftKind, JobState
-from worker.cli.sentences import job_sentence, silence_sentence
+from worker.cli.sentences import disabled_sentence, job_sentence, silence_sentence
 
 _STATE_STYLES = {
     JobState.SUCCEEDED: "green",
@@ -68,10 +68,15 @@ def jobs(found: Iterable[JobRecord]) -> RenderableType:
     return table
 
 
-def job(details: JobDetails, host: HostRecord | None = None, in_the_way: JobRecord | None = None) -> RenderableType:
-    """A job with its steps and its history; of an open one also whether its worker answers, and what comes first."""
+def job(
+    details: JobDetails,
+    host: HostRecord | None = None,
+    in_the_way: JobRecord | None = None,
+    not_yet: str | None = None,
+) -> RenderableType:
+    """A job with its steps and its history; of an open one also whether its worker answers, and what it waits for."""
     head = Table.grid(padding=(0, 2))
-    for name, value in _facts(details.job, host, in_the_way):
+    for name, value in _facts(details.job, host, in_the_way, not_yet):
         head.add_row(Text(name, style="bold"), value)
     if details.job.pruned_at is not None:
         return head
@@ -96,7 +101,7 @@ def job(details: JobDetails, host: HostRecord | None = None, in_the_way: JobReco
 
 
 def _facts(
-    record: JobRecord, host: HostRecord | None, in_the_way: JobRecord | None
+    record: JobRecord, host: HostRecord | None, in_the_way: JobRecord | None, not_yet: str | None
 ) -> Iterator[tuple[str, str | Text]]:
     yield "job", record.id
     yield "operation", record.operation
@@ -117,8 +122,7 @@ def _facts(
         state = f"{in_the_way.operation}, {in_the_way.state} on {in_the_way.host}{only_forward}"
         yield "waits for", f"job {in_the_way.id} of the same instance ({state})"
     silence = "" if host is None else silence_sentence(host)
-    if silence:
-        yield "but", Text(silence, style="red")
+    yield from (("but", Text(why, style="red")) for why in (not_yet, silence) if why)
     if record.cancel_requested:
         yield "cancel", "asked for"
     if record.error is not None:
@@ -187,7 +191,7 @@ def instance(record: InstanceRecord, happened: Iterable[InstanceEvent] = ()) -> 
 
 def hosts(found: Iterable[HostRecord]) -> RenderableType:
     """Hosts, a line each."""
-    table = _table("HOST", "STATE", "WORKER", "LAST HEARD", "LIBVIRT")
+    table = _table("HOST", "STATE", "WORKER", "LAST HEARD", "LIBVIRT", "WHY DISABLED")
     for record in found:
         if record.worker is None:
             worker, heard = "none", ""
@@ -195,5 +199,39 @@ def hosts(found: Iterable[HostRecord]) -> RenderableType:
             stopped = record.stopped_at is not None
             worker = "stopped" if stopped else f"pid {record.worker_pid}, {record.worker_version}"
             heard = "" if record.heartbeat_age_s is None else f"{record.heartbeat_age_s:.0f} s ago"
-        table.add_row(record.name, record.state, worker, heard, record.libvirt_uri)
+        table.add_row(
+            record.name, record.state.value, worker, heard, record.libvirt_uri, Text(disabled_sentence(record))
+        )
     return table
+
+
+def host(record: HostRecord) -> RenderableType:
+    """A host with all that it registered."""
+    has, can = record.inventory or {}, record.capabilities or {}
+    pages = ", ".join(f"{count} of {size} KiB" for size, count in has.get("huge_pages", {}).items() if count)
+    grid = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("host", record.name),
+        ("state", record.state.value),
+        ("disabled", disabled_sentence(record)),
+        ("rebind", f"by {record.rebind_by}: {record.rebind_because}" if record.rebind_by else ""),
+        ("machine", f"{record.machine_id}, libvirt host {record.libvirt_host_uuid}"),
+        ("libvirt", record.libvirt_uri),
+        ("for other hosts", record.peer_libvirt_uri or ""),
+        ("migrations to", record.migration_address or ""),
+        ("worker", silence_sentence(record) or f"pid {record.worker_pid}, {record.worker_version}"),
+        ("capabilities", ", ".join(f"{key} {_plain(value)}" for key, value in can.items())),
+        ("vCPUs", str(has.get("vcpus", ""))),
+        ("memory", f"{has['memory_mib']} MiB" if "memory_mib" in has else ""),
+        ("disk", f"{has['disk_gib']} GiB, {has['disk_free_gib']} free at the start" if "disk_gib" in has else ""),
+        ("NUMA cells", str(len(has.get("numa_cells", ()))) if has else ""),
+        ("huge pages", pages),
+        ("PCI devices", str(len(has.get("pci_devices", ()))) if has else ""),
+    ):
+        if value:
+            grid.add_row(Text(name, style="bold"), Text(value))
+    return grid
+
+
+def _plain(value: object) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)

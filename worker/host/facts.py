@@ -26,6 +26,17 @@ class HostFacts:
     security_models: frozenset[str] = frozenset()  #: that keep guests apart: ``dac``, ``apparmor``, ``selinux``
     qemu_user: tuple[int, int] | None = None  #: uid and gid of QEMU's processes; None: libvirt does not say
 
+    @property
+    def document(self) -> dict[str, object]:
+        """The facts as JSON; versions are dotted."""
+        return {
+            "libvirt_version": ".".join(map(str, self.libvirt_version)),
+            "qemu_version": ".".join(map(str, self.qemu_version)),
+            "architecture": self.architecture,
+            "domain_types": sorted(self.domain_types),
+            "security_models": sorted(self.security_models),
+        }
+
 
 def read_facts(connections: Connections) -> HostFacts:
     """The facts as they are now; the first reading on a new host takes seconds, for libvirt asks every QEMU then."""

@@ -1,18 +1,22 @@
 """The hypervisor of a host: the rooms of this package, tied together."""
 
 import threading
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
-from worker.host.connections import Connections
+from worker.host.connections import ConnectionClass, Connections
 from worker.host.devices import LibvirtDevices
 from worker.host.disks import FileDisks
 from worker.host.domains import LibvirtDomains
 from worker.host.embedded import is_embedded
+from worker.host.errors import Call
 from worker.host.facts import HostFacts, read_facts
 from worker.host.folders import Folders
 from worker.host.guest_xml import GuestSurroundings
 from worker.host.images import FileImages
 from worker.host.interfaces import HostInterfaces
+from worker.host.inventory import read_inventory
 from worker.host.migrations.room import LibvirtMigrations
 from worker.host.platforms import Platforms
 from worker.host.power import LibvirtPower
@@ -47,6 +51,7 @@ class Hypervisor:
         self._facts: HostFacts | None = None
         folders = Folders(state_folder)
         self._folders = folders
+        self._state_folder = Path(state_folder)
         self.connections = Connections(uri)
         self._volumes = _volumes(self.connections, volume_roots, nbd_servers)
         self._platforms = Platforms(self.facts, virt_type, may_emulate=is_embedded(uri))
@@ -110,6 +115,15 @@ class Hypervisor:
             if self._facts is None:
                 self._facts = read_facts(self.connections)
             return self._facts
+
+    def inventory(self) -> dict[str, Any]:
+        """What the host has to give now, as JSON; see `worker.host.inventory`."""
+        return read_inventory(self.connections, self._state_folder)
+
+    def require_answer(self) -> None:
+        """Ask libvirt the least that it must answer; raises HostError where it does not."""
+        with self.connections.calling(ConnectionClass.LOOK, Call.LOOK) as connection:
+            connection.getLibVersion()
 
     def close(self) -> None:
         """Let go of libvirt; guests live on."""
