@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from celery.exceptions import TaskRevokedError
 
-from tests.end_to_end.guests import booting, done, goes_on, in_flight, only_on, spawned
+from tests.end_to_end.guests import booting, domain, done, goes_on, in_flight, only_on, spawned
 from tests.lab.guest_console import boots_seen
 from tests.lab.guest_image import GuestImage
 from tests.lab.orchestrator import RESULT_WITHIN_S, Orchestrator
@@ -79,7 +79,7 @@ def test_a_guest_that_writes_faster_than_the_link_carries_stays_or_is_forced(
 def test_a_migration_that_is_called_off_leaves_the_guest_where_it_is(
     sites: SitePair, outsider: Orchestrator, instance: UUID, guest_image: GuestImage
 ) -> None:
-    """By the command line, by a plain Celery client's verb and by its revoke; once it has succeeded, it is refused."""
+    """By the command line, by a plain Celery client's verb, by its revoke, and by libvirt; too late, it is refused."""
     first, second = sites.sites
     spawned(first, instance, booting(guest_image))
     slow = {"destination": "h2", **SLOW}
@@ -105,6 +105,17 @@ def test_a_migration_that_is_called_off_leaves_the_guest_where_it_is(
     with pytest.raises(TaskRevokedError):
         revoked.get(timeout=RESULT_WITHIN_S)
     assert first.state_of(revoked.id) == "cancelled"
+    only_on(sites, first, instance)
+    goes_on(first, instance)
+
+    aborted = first.accept("migrate", instance, slow)
+    in_flight(first, aborted)
+    with domain(sites.hosts.first, instance) as virsh:
+        virsh.abortJob()
+    failed = first.settled(aborted)
+    assert (failed["state"], failed["error"]["class"]) == ("failed", "permanent")
+    assert failed["error"]["code"] == "OPERATION_ABORTED"
+    assert "was aborted past Hostler, as by `virsh domjobabort`" in failed["error"]["message"]
     only_on(sites, first, instance)
     goes_on(first, instance)
 

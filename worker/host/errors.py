@@ -143,6 +143,8 @@ ERROR_TABLE: tuple[Row, ...] = (
         frozenset({libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN}), calls=frozenset({Call.MARK})),
     Row("running is what a resume wants", TRANSIENT,
         frozenset({libvirt.VIR_ERR_OPERATION_INVALID}), calls=frozenset({Call.RESUME}), look_first=True),
+    Row("somebody aborted the migration, who does not want it made again; the guest stays where it was", PERMANENT,
+        frozenset({libvirt.VIR_ERR_OPERATION_ABORTED}), calls=_MIGRATING),
     Row("the guest runs on the other host, without a definition", TRANSIENT,
         frozenset({libvirt.VIR_ERR_MIGRATE_PERSIST_FAILED}), look_first=True),
     Row("there is no such domain to do it to", PERMANENT, frozenset({libvirt.VIR_ERR_NO_DOMAIN})),

@@ -20,7 +20,7 @@ RESOURCE, PERMANENT, CONFLICT = ErrorClass.RESOURCE, ErrorClass.PERMANENT, Error
         ("SYSTEM_ERROR", "RPC", 0, UNKNOWN),  # its name cannot be resolved
         ("SYSTEM_ERROR", "RPC", errno.EIO, UNKNOWN),  # this libvirtd was killed
         ("INTERNAL_ERROR", "RPC", 0, UNKNOWN),  # the other one was, or the link was cut
-        ("OPERATION_ABORTED", "QEMU", 0, TRANSIENT),  # somebody aborted it
+        ("OPERATION_ABORTED", "QEMU", 0, PERMANENT),  # somebody aborted it
         ("OPERATION_INVALID", "QEMU", 0, TRANSIENT),  # another one runs; or what is to be taken up still runs
         ("OPERATION_INVALID", "DOMAIN", 0, CONFLICT),  # the UUID is active over there
         ("OPERATION_FAILED", "QEMU", 0, PERMANENT),  # QEMU ended over there

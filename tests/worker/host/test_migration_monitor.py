@@ -68,7 +68,7 @@ class Scene:
         """Noted, and perhaps obeyed."""
         self._asked("abort")
         if self.obeys_abort and not self.over:
-            self.over, self.ends_with = True, HostError(ErrorClass.TRANSIENT, "aborted", code="OPERATION_ABORTED")
+            self.over, self.ends_with = True, HostError(ErrorClass.PERMANENT, "aborted", code="OPERATION_ABORTED")
 
     def _asked(self, what: str) -> None:
         self.asked.append(what)
@@ -139,6 +139,17 @@ def test_what_the_call_raised_leaves() -> None:
     """Unchanged, while the guest has not left."""
     error = HostError(ErrorClass.UNKNOWN, "the daemon went")
     assert refused(lambda: Scene(ticks=2, ends_with=error).run()) is error
+
+
+def test_a_migration_that_somebody_else_aborted_says_so_and_what_to_do() -> None:
+    """As `virsh domjobabort` does; libvirt's class of it stays. Past the point of return nothing can be aborted."""
+    aborted = HostError(ErrorClass.PERMANENT, "canceled by client", code="OPERATION_ABORTED", domain="QEMU")
+    error = refused(lambda: Scene(ticks=2, ends_with=aborted).run())
+    assert (error.error_class, error.record.code) == (ErrorClass.PERMANENT, "OPERATION_ABORTED")
+    assert "was aborted past Hostler, as by `virsh domjobabort`" in error.record.message
+    assert "retry the job" in error.record.message
+    past = refused(lambda: Scene(ticks=2, ends_with=aborted, post_copy=True).run())
+    assert past.error_class is ErrorClass.TRANSIENT
 
 
 def test_downtime_rises_in_steps_and_is_told() -> None:

@@ -171,9 +171,11 @@ class Monitor:
         try:
             self._ending.conclude()
         except HostError as error:
-            if not self._gauge.past_return:
-                raise
             record = error.record
+            if not self._gauge.past_return:
+                if record.code == "OPERATION_ABORTED":
+                    raise self._aborted_by_another(error) from error
+                raise
             if record.code == "NO_DOMAIN":
                 message = f"the post-copy of {self._instance} broke, and the other host has no guest of it: it is lost"
                 raise HostError(ErrorClass.PERMANENT, message, code=record.code, domain=record.domain) from error
@@ -206,6 +208,14 @@ class Monitor:
             return self._job.figures()
         except HostError:
             return None  # that is silence, which whoever watches is told of
+
+    def _aborted_by_another(self, error: HostError) -> HostError:
+        message = (
+            f"the migration of {self._instance} was aborted past Hostler, as by `virsh domjobabort`, and the guest "
+            "stays where it is: retry the job if it is to move all the same"
+        )
+        record = error.record
+        return HostError(error.error_class, message, code=record.code, domain=record.domain, errno=record.errno)
 
     def _cancelled(self) -> HostError:
         return HostError(ErrorClass.TRANSIENT, f"the migration of {self._instance} was cancelled")
