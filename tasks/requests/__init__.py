@@ -5,6 +5,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+#: The longest name of a field is shorter; what a sender made up is cut.
+_NAME_MAX_LENGTH = 64
+_SENTENCE_MAX_LENGTH = 400
+
 
 class BadRequestError(ValueError):
     """The input cannot be a job; the message is one sentence naming the field."""
@@ -27,6 +31,12 @@ def parse(model: type[RequestT], document: Mapping[str, Any]) -> RequestT:
         return model.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "request"
-        message = first["msg"].removeprefix("Value error, ")
+        field = ".".join(_on_one_line(str(part), _NAME_MAX_LENGTH) for part in first["loc"]) or "request"
+        message = _on_one_line(first["msg"].removeprefix("Value error, "), _SENTENCE_MAX_LENGTH)
         raise BadRequestError(f"{field}: {message[:1].lower()}{message[1:]}.") from None
+
+
+def _on_one_line(text: str, length: int) -> str:
+    """The text as it may stand in a sentence: both a field's name and a part of the message may be the sender's."""
+    shown = "".join(each if each.isprintable() else "?" for each in text)
+    return shown if len(shown) <= length else f"{shown[: length - 1]}…"
