@@ -85,7 +85,7 @@ class Hardware(Firmware):
     """The hardware of a guest; left out, it is the least that a server needs."""
 
     os_type: Literal["linux", "windows"] = Field(
-        default="linux", description="windows: local time, Hyper-V's features and its timers"
+        default="linux", description="windows: local time and, with KVM, Hyper-V's features and its timer"
     )
     time_hpet: bool = Field(default=False, description="whether there is an HPET")
     hide_hypervisor_id: bool = Field(default=False, description="whether the guest is not told that it runs on KVM")

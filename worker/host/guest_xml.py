@@ -64,11 +64,11 @@ def domain_xml(
     _text(domain, "vcpu", str(guest.vcpus))
     domain.extend(placement_elements(guest.hardware))
     _boot(domain, guest, platform.machine_type, surroundings.architecture)
-    domain.append(features_element(guest.hardware))
+    domain.append(features_element(guest.hardware, platform.virt_type))
     cpu = cpu_element(guest.hardware, guest.vcpus, platform.virt_type)
     if cpu is not None:
         domain.append(cpu)
-    domain.append(clock_element(guest.hardware))
+    domain.append(clock_element(guest.hardware, platform.virt_type))
     _text(domain, "on_poweroff", "destroy")
     _text(domain, "on_reboot", "restart")
     _text(domain, "on_crash", "destroy")

@@ -38,12 +38,12 @@ def firmware_element(system: etree._Element, hardware: Hardware) -> None:
     etree.SubElement(firmware, "feature", enabled=wanted, name="enrolled-keys")
 
 
-def features_element(hardware: Hardware) -> etree._Element:
-    """What the machine can do besides computing."""
+def features_element(hardware: Hardware, virt_type: str) -> etree._Element:
+    """What the machine can do besides computing. Emulation has nothing of Hyper-V: QEMU ends when asked for it."""
     features = etree.Element("features")
     etree.SubElement(features, "acpi")
     etree.SubElement(features, "apic")
-    if hardware.os_type == "windows":
+    if hardware.os_type == "windows" and virt_type == "kvm":
         hyperv = etree.SubElement(features, "hyperv")
         for name in _HYPERV:
             etree.SubElement(hyperv, name, state="on")
@@ -57,14 +57,14 @@ def features_element(hardware: Hardware) -> etree._Element:
     return features
 
 
-def clock_element(hardware: Hardware) -> etree._Element:
+def clock_element(hardware: Hardware, virt_type: str) -> etree._Element:
     """The clock, and what becomes of ticks that a guest missed: nova's choice."""
     windows = hardware.os_type == "windows"
     clock = etree.Element("clock", offset="localtime" if windows else "utc")
     etree.SubElement(clock, "timer", name="pit", tickpolicy="delay")
     etree.SubElement(clock, "timer", name="rtc", tickpolicy="catchup")
     etree.SubElement(clock, "timer", name="hpet", present=_yes_or_no(hardware.time_hpet))
-    if windows:
+    if windows and virt_type == "kvm":
         etree.SubElement(clock, "timer", name="hypervclock", present="yes")
     return clock
 

@@ -1,0 +1,93 @@
+"""Hardware, on a real guest: what was asked for is there; what the host cannot give fails, and leaves nothing."""
+
+from contextlib import closing
+from typing import Any
+from uuid import UUID, uuid4
+
+import libvirt
+import pytest
+from lxml import etree
+
+from models import reading
+from tests.end_to_end.guests import done
+from tests.lab.hosts import LibvirtHost
+from tests.lab.site import Site
+
+pytestmark = pytest.mark.real
+
+HARDWARE: dict[str, Any] = {
+    "cpu_mode": "maximum",
+    "cpu_cores": 2,
+    "rng_allowed": True,
+    "rng_rate_bytes": 4096,
+    "watchdog_action": "reset",
+    "mem_stats_period_s": 10,
+    "vnc": True,
+    "qemu_guest_agent": True,
+    "pcie_ports": 2,
+    "os_type": "windows",
+    "quota": {"disk_total_iops_sec": 100},
+}
+
+
+def running(host: LibvirtHost, instance: UUID) -> etree._Element:
+    """The running guest as libvirt shows it."""
+    with closing(libvirt.open(host.uri)) as connection:
+        return etree.fromstring(connection.lookupByUUID(instance.bytes).XMLDesc())
+
+
+def test_a_guest_has_the_hardware_that_was_asked_for(site: Site, libvirt_host: LibvirtHost, instance: UUID) -> None:
+    """QEMU took all of it; the machine has a version, which the journal keeps."""
+    site.start_worker()
+    request = {"name": "server", "memory_mib": 64, "vcpus": 2, "disk_gib": 1, "hardware": HARDWARE}
+    job = done(site, "spawn", instance, request)
+    domain = running(libvirt_host, instance)
+    for path in (
+        "cpu/topology[@cores='2']",
+        "clock[@offset='localtime']/timer[@name='hpet'][@present='no']",
+        "devices/disk/iotune[total_iops_sec='100']",
+        "devices/rng/rate[@bytes='4096']",
+        "devices/watchdog[@action='reset']",
+        "devices/memballoon/stats[@period='10']",
+        "devices/channel/target[@name='org.qemu.guest_agent.0']",
+        "devices/graphics[@type='vnc'][@listen='127.0.0.1']",
+        "devices/video/model[@type='vga']",
+    ):
+        assert domain.xpath(path), path
+    machine = domain.xpath("string(os/type/@machine)")
+    details = reading.job_details(site.database, job["id"])
+    assert details is not None
+    planned = [
+        step.intent["platform"]["machine_type"]
+        for step in details.steps
+        if step.name == "DomainDefined" and step.intent
+    ]
+    assert planned == [machine]
+    assert "warnings" not in job["outcome"]
+    done(site, "destroy", instance, {})
+
+
+def test_what_the_host_cannot_give_fails_for_good_and_leaves_nothing(site: Site, libvirt_host: LibvirtHost) -> None:
+    """UEFI without a firmware, a QEMU that exits at once, a processor that only KVM has, a machine that nobody has."""
+    not_a_kernel = site.images / "not-a-kernel"
+    not_a_kernel.write_bytes(b"this is no kernel\n")
+    site.start_worker()
+    guest = {"name": "unlucky", "memory_mib": 64, "disk_gib": 1}
+    hopeless: dict[str, tuple[dict[str, Any], str]] = {
+        "no firmware": ({"hardware": {"firmware_type": "uefi"}}, "firmware"),
+        "QEMU exits at once": ({"boot": {"kernel": str(not_a_kernel)}}, "kernel"),
+        "no KVM": ({"hardware": {"cpu_mode": "host-passthrough"}}, "host-passthrough"),
+        "no such machine": ({"hardware": {"machine_type": "pc-q35-0.1"}}, "machine_type: this host has no pc-q35-0.1"),
+    }
+    instances = {what: uuid4() for what in hopeless}
+    jobs = {what: site.accept("spawn", instances[what], {**guest, **asked}) for what, (asked, _) in hopeless.items()}
+    for what, (_, sentence) in hopeless.items():
+        job = site.settled(jobs[what])
+        assert (job["state"], job["error"]["class"]) == ("failed", "permanent"), job
+        assert sentence in job["error"]["message"], what
+        assert "\n" not in job["error"]["message"]
+    with closing(libvirt.open(libvirt_host.uri)) as connection:
+        known = {UUID(bytes=domain.UUID()) for domain in connection.listAllDomains()}
+    assert not known & set(instances.values())
+    left = [path.name for path in (site.state / "instances").iterdir()]
+    assert left == []
