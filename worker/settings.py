@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -232,6 +233,22 @@ class Settings(BaseSettings):
             f"results {masked(self.results_url) if self.results_url else 'none'}, "
             f"hypervisor {self.hypervisor_uri}"
         )
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """What a supervisor such as systemd told this process; see sd_notify(3) and sd_watchdog_enabled(3)."""
+
+    notify_socket: str | None = None
+    watchdog_s: float | None = None  #: how long it waits for a sign of life; None: it does not
+
+
+def supervisor() -> Supervisor:
+    """The supervisor of this very process; what was meant for a parent of it does not count."""
+    told, whom = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    mine = not whom or whom == str(os.getpid())
+    watchdog_s = int(told) / 1e6 if told.isdigit() and int(told) > 0 and mine else None
+    return Supervisor(os.environ.get("NOTIFY_SOCKET") or None, watchdog_s)
 
 
 def load() -> Settings:

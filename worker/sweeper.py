@@ -31,6 +31,11 @@ class Sweeper:
     _until: dict[str, float] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+    _came_round: float = field(default_factory=time.monotonic)
+
+    def silent_s(self) -> float:
+        """How long ago it last began to look, in seconds."""
+        return time.monotonic() - self._came_round
 
     def start(self) -> None:
         """Begin to look, at once."""
@@ -94,6 +99,7 @@ class Sweeper:
     def _sweep_for_ever(self) -> None:
         out_of_reach = False
         while True:
+            self._came_round = time.monotonic()
             try:
                 self._sweep()
                 out_of_reach = False

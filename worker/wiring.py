@@ -45,9 +45,10 @@ from worker.host.machine import boot_id, machine_id
 from worker.retention import Retention
 from worker.retrying import Patience
 from worker.run import Runner
-from worker.settings import ConfigurationError, Settings, VirtType, refuse_half_a_worker
+from worker.settings import ConfigurationError, Settings, VirtType, refuse_half_a_worker, supervisor
 from worker.sweeper import Sweeper
 from worker.vigil import Vigil
+from worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -168,11 +169,10 @@ def run_worker(
         ops.register(app, _verbs(database, postman, outbox=outbox))
         beat = Heartbeat(database, worker, settings.host)
         vigil = Vigil(database, worker, settings.host, hypervisor.require_answer)
-        hypervisor.connections.events.follow_all()
-        comparison = Comparison(database, settings.host, rooms)
-        observer = Observer(comparison, hypervisor.connections.events.news, settings.drift_interval_s)
+        observer = _observer(settings, database, hypervisor, rooms)
         retention = Retention(database, settings.retention)
-        for thread in (postman, beat, sweeper, observer, retention, vigil):
+        watchdog = Watchdog(supervisor(), hypervisor.connections.stuck, sweeper.silent_s)
+        for thread in (postman, beat, sweeper, observer, retention, vigil, watchdog):
             thread.start()
         threading.Thread(
             target=_tell_what_is_wrong, args=(settings, hypervisor.facts()), name="doctor", daemon=True
@@ -181,6 +181,7 @@ def run_worker(
         try:
             return serve(app, settings.host, threads=settings.threads, on_stopping=hands.close)
         finally:
+            watchdog.stopping()
             hands.close()
             _stop_each(sweeper, observer, retention)
             if not hands.wait_empty(STOP_DEADLINE_S):
@@ -193,6 +194,12 @@ def run_worker(
         hypervisor.close()
         lock.release()
         database.close()
+
+
+def _observer(settings: Settings, database: Database, hypervisor: Hypervisor, rooms: Host) -> Observer:
+    events = hypervisor.connections.events
+    events.follow_all()
+    return Observer(Comparison(database, settings.host, rooms), events.news, settings.drift_interval_s)
 
 
 class _Stoppable(Protocol):

@@ -54,12 +54,14 @@ class Site:
         database_url: str | None = None,
         broker_url: str | None = None,
         settings: dict[str, str] | None = None,
+        surroundings: dict[str, str] | None = None,
         worker_command: Sequence[str] = ("-m", "worker.cli", "worker"),
     ) -> None:
         self.host = host
         self._libvirt = libvirt
         self._network_namespace = network_namespace
         self._given = {"DATABASE_URL": database_url, "BROKER_URL": broker_url, **(settings or {})}
+        self._surroundings = surroundings or {}  # variables that are no settings
         self._command = worker_command
         self._cleanup = ExitStack()
         self._starts = 0
@@ -104,7 +106,12 @@ class Site:
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HOSTLER_", "CELERY_"))}
         mortal = {"LAB_MARKS": str(self.folder)}  # for a mortal worker, see tests.crash
-        return kept | mortal | {f"HOSTLER_{name}": value for name, value in told.items() if value is not None}
+        return (
+            kept
+            | mortal
+            | self._surroundings
+            | {f"HOSTLER_{name}": value for name, value in told.items() if value is not None}
+        )
 
     @property
     def database(self) -> Database:

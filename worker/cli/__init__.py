@@ -1,7 +1,8 @@
 """The ``hostler`` command: for operators, and for programs with ``--json``.
 
 Exit status, everywhere: 0 done or succeeded, 1 the job failed, 2 bad request or configuration, 3 a timeout of the
-waiting (the job goes on), 4 quarantined, 5 cancelled, 6 the journal, libvirt or another part is out of reach.
+waiting (the job goes on), 4 quarantined, 5 cancelled, 6 the journal, libvirt or another part is out of reach, 7 a
+worker whose calls of libvirt hang.
 """
 
 import sys

@@ -1,5 +1,6 @@
 """The worker, its database, and what may be asked of it."""
 
+import faulthandler
 import logging
 import math
 import sys
@@ -20,6 +21,7 @@ def worker() -> int:
     logging.basicConfig(
         level=told.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    faulthandler.enable()  # a supervisor's SIGABRT leaves the stacks of all threads in the log
     logging.getLogger("alembic").setLevel(logging.WARNING)
     return run_worker(told)
 

@@ -21,6 +21,7 @@ from worker.host.embedded import is_embedded, write_settings_once
 from worker.host.errors import Call, os_errors, row_for, translated
 from worker.host.event_loop import DomainEvents, start_event_loop
 from worker.host.opening import Opener
+from worker.host.under_way import CallsUnderWay
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Connections:
     def __init__(self, uri: str, *, open_deadline_s: float = OPEN_DEADLINE_S) -> None:
         self.events = DomainEvents()
         self._uri = uri
+        self._under_way = CallsUnderWay()
         self._open_deadline_s = open_deadline_s
         self._opener: Opener[_Opened] = Opener(open_deadline_s, ABANDONED_OPENS)
         if is_embedded(uri):
@@ -64,8 +66,12 @@ class Connections:
 
         Nothing is sent twice here: whoever called decides whether to call again.
         """
-        with self._calling(self._slots[connection_class], call) as connection:
+        with self._under_way.one(), self._calling(self._slots[connection_class], call) as connection:
             yield connection
+
+    def stuck(self, seconds: float) -> int:
+        """How many calls have not returned for so long; those that have a connection alone may take their time."""
+        return self._under_way.older_than(seconds)
 
     @contextmanager
     def calling_alone(self, call: Call) -> Iterator[libvirt.virConnect]:
