@@ -109,6 +109,13 @@ class Settings(BaseSettings):
         description="`kvm`, `qemu` (emulation), or `auto`: kvm where `/dev/kvm` opens; without it the embedded driver "
         "emulates, with a warning, and `qemu:///system` refuses spawns",
     )
+    console_log_max_mib: int = Field(
+        default=2,
+        ge=1,
+        le=1024,
+        description="how long a guest's console log may become, in MiB, and an older one beside it; virtlogd, where it "
+        "writes them, keeps bounds of its own",
+    )
     threads: int = Field(default=32, ge=2, le=512, description="threads that take messages")
     spawn_limit: int = Field(default=4, ge=1, le=256, description="spawns that run at once")
     destroy_limit: int = Field(default=8, ge=1, le=256, description="destroys that run at once")

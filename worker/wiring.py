@@ -31,6 +31,7 @@ from worker.celery_app.app import build_app
 from worker.celery_app.postman import Postman
 from worker.celery_app.process import keep_our_logging, serve, worker_name
 from worker.celery_app.rings import Rings
+from worker.consoles import ConsoleKeeper
 from worker.doctor.examination import at_start
 from worker.doctor.findings import Finding, Level
 from worker.doctor.hypervisor import versions
@@ -107,6 +108,7 @@ def build_hypervisor(settings: Settings) -> Hypervisor:
         volume_roots=tuple(str(root) for root in settings.roots_of_volumes),
         nbd_servers=settings.permitted_nbd_servers,
         virt_type=None if settings.virt_type is VirtType.AUTO else settings.virt_type.value,
+        console_log_max_bytes=settings.console_log_max_mib * 1024**2,
     )
 
 
@@ -170,9 +172,12 @@ def run_worker(
         beat = Heartbeat(database, worker, settings.host)
         vigil = Vigil(database, worker, settings.host, hypervisor.require_answer)
         observer = _observer(settings, database, hypervisor, rooms)
-        retention = Retention(database, settings.retention)
         watchdog = Watchdog(supervisor(), hypervisor.connections.stuck, sweeper.silent_s)
-        for thread in (postman, beat, sweeper, observer, retention, vigil, watchdog):
+        housekeepers = (
+            Retention(database, settings.retention),
+            ConsoleKeeper(hypervisor.console_logs.keep_within_bounds),
+        )
+        for thread in (postman, beat, sweeper, observer, vigil, watchdog, *housekeepers):
             thread.start()
         threading.Thread(
             target=_tell_what_is_wrong, args=(settings, hypervisor.facts()), name="doctor", daemon=True
@@ -183,7 +188,7 @@ def run_worker(
         finally:
             watchdog.stopping()
             hands.close()
-            _stop_each(sweeper, observer, retention)
+            _stop_each(sweeper, observer, *housekeepers)
             if not hands.wait_empty(STOP_DEADLINE_S):
                 log.warning("stopping with jobs in hand, the next start takes them up: %s", ", ".join(hands.held()))
             postman.stop(STOP_DEADLINE_S)

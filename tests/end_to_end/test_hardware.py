@@ -1,6 +1,8 @@
 """Hardware, on a real guest: what was asked for is there; what the host cannot give fails, and leaves nothing."""
 
+import os
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,6 +14,7 @@ from models import reading
 from tests.end_to_end.guests import done
 from tests.lab.hosts import LibvirtHost
 from tests.lab.site import Site
+from tests.lab.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -34,6 +37,27 @@ def running(host: LibvirtHost, instance: UUID) -> etree._Element:
     """The running guest as libvirt shows it."""
     with closing(libvirt.open(host.uri)) as connection:
         return etree.fromstring(connection.lookupByUUID(instance.bytes).XMLDesc())
+
+
+def cut_and_written_on(site: Site, instance: UUID) -> None:
+    """The console log of the running guest is kept within bounds, and QEMU appends to what was cut."""
+    log = site.state / "instances" / str(instance) / "console.log"
+    writing = [file for file in Path("/proc").glob("[0-9]*/fd/*") if _is_open(file, log)]
+    infos = [(each.parents[1] / "fdinfo" / each.name).read_text() for each in writing]
+    assert infos
+    assert all(int(info.split("flags:")[1].split()[0], 8) & os.O_APPEND for info in infos)
+    with log.open("a") as guest:
+        guest.write("x" * 3 * 1024**2)
+    eventually(lambda: log.stat().st_size == 0, "the console log is cut", 20.0)
+    assert log.with_name("console.log.0").stat().st_size == 2 * 1024**2
+    assert {path.stat().st_mode & 0o777 for path in log.parent.glob("console.log*")} == {0o600}
+
+
+def _is_open(descriptor: Path, file: Path) -> bool:
+    try:
+        return descriptor.readlink() == file
+    except OSError:
+        return False
 
 
 def test_a_guest_has_the_hardware_that_was_asked_for(site: Site, libvirt_host: LibvirtHost, instance: UUID) -> None:
@@ -64,6 +88,7 @@ def test_a_guest_has_the_hardware_that_was_asked_for(site: Site, libvirt_host: L
     ]
     assert planned == [machine]
     assert "warnings" not in job["outcome"]
+    cut_and_written_on(site, instance)
     done(site, "destroy", instance, {})
 
 

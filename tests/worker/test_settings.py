@@ -64,6 +64,7 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
         "libvirt_uri": None,
         "image_roots": None,
         "virt_type": VirtType.AUTO,
+        "console_log_max_mib": 2,
         "volume_roots": None,
         "nbd_servers": "",
         "peer_libvirt_uri": None,

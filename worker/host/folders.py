@@ -6,6 +6,7 @@ or given to QEMU.
 
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ REMOVING = ".removing"
 #: QEMU may run as another user: it passes through, and lists nothing.
 FOLDER_MODE = 0o711
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -53,8 +55,10 @@ class Folders:
         with os_errors(f"remove the console log of {instance}"), self.existing(instance) as folder:
             if folder is None:
                 return
-            with suppress(FileNotFoundError):
-                os.unlink(CONSOLE_LOG, dir_fd=folder)
+            for name in os.listdir(folder):  # noqa: PTH208  # of a descriptor
+                if name.startswith(CONSOLE_LOG):  # the older ones too
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=folder)
         self.remove_if_empty(instance)
 
     @contextmanager
@@ -88,6 +92,12 @@ class Folders:
                 yield folder
             finally:
                 os.close(folder)
+
+    def instances(self) -> tuple[UUID, ...]:
+        """All that have a folder here; other things are passed over, and so is what is on its way out."""
+        with os_errors("list the folders of instances"), self._all() as instances:
+            names = () if instances is None else os.listdir(instances)  # noqa: PTH208  # of a descriptor
+        return tuple(UUID(name) for name in names if _UUID.fullmatch(name))
 
     def exists(self, instance: UUID) -> bool:
         """Whether the folder is there, or a half-removed one."""

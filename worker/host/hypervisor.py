@@ -2,10 +2,11 @@
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from worker.host.connections import ConnectionClass, Connections
+from worker.host.console_logs import ConsoleLogs
 from worker.host.devices import LibvirtDevices
 from worker.host.disks import FileDisks
 from worker.host.domains import LibvirtDomains
@@ -24,6 +25,9 @@ from worker.host.roots import Roots
 from worker.host.volumes.local import BlockVolumes, FileVolumes
 from worker.host.volumes.nbd import NbdVolumes
 from worker.host.volumes.room import HostVolumes
+
+#: As long as virtlogd lets one become.
+CONSOLE_LOG_MAX_BYTES: Final = 2 * 1024**2
 
 
 class Hypervisor:
@@ -45,12 +49,14 @@ class Hypervisor:
         virt_type: str | None = None,
         emulator: str | None = None,
         qemu_img_program: str = "qemu-img",
+        console_log_max_bytes: int = CONSOLE_LOG_MAX_BYTES,
     ) -> None:
         self._emulator = emulator
         self._facts_lock = threading.Lock()
         self._facts: HostFacts | None = None
         folders = Folders(state_folder)
         self._folders = folders
+        self.console_logs = ConsoleLogs(folders, console_log_max_bytes)
         self._state_folder = Path(state_folder)
         self.connections = Connections(uri)
         self._volumes = _volumes(self.connections, volume_roots, nbd_servers)
