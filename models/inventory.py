@@ -6,15 +6,16 @@ Instances and devices change with the journal's steps, in the same commits.
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from models.engine import Database, now_in_database
 from models.records import Json
-from models.states import HostState
-from models.tables import hosts, workers
+from models.states import HostState, InstanceState
+from models.tables import hosts, instances, workers
 
 #: A worker that has not been heard for so long may be taken for dead by an operator, in seconds; it beats every 10 s.
 SILENT_AFTER_S = 60.0
+_NOT_THERE = (InstanceState.ABSENT, InstanceState.DELETED)
 
 
 class HostBoundElsewhereError(Exception):
@@ -111,8 +112,10 @@ class NotRebound:
     why: str
 
 
-def rebind(database: Database, host: str, by: str, because: str) -> NotRebound | None:
+def rebind(database: Database, host: str, by: str, because: str) -> NotRebound | int:
     """An operator's word that the next machine which starts a worker under this name may have it.
+
+    The answer is how many instances the journal has on the host: whoever takes its name is taken to have them.
 
     Refused while the host's worker lives, by what the database last heard of it. The host's own machine takes the
     word back when it starts a worker.
@@ -133,7 +136,8 @@ def rebind(database: Database, host: str, by: str, because: str) -> NotRebound |
                 f"has been silent for {SILENT_AFTER_S:.0f} s"
             )
         connection.execute(update(hosts).where(hosts.c.name == host).values(rebind_by=by, rebind_because=because))
-    return None
+        there = select(func.count()).where(instances.c.host == host, instances.c.state.not_in(_NOT_THERE))
+        return int(connection.execute(there).scalar_one())
 
 
 def heartbeat(database: Database, worker: UUID, host: str) -> None:

@@ -66,7 +66,7 @@ def test_a_second_worker_of_the_same_hypervisor_refuses_to_start(embedded_site: 
 
     second = site.hostler("worker", within_s=20)
 
-    assert second.returncode == 2
+    assert second.returncode == 6
     assert "another worker serves this libvirt already" in second.stderr
     assert f"pid {site.worker.pid}" in second.stderr
     assert site.worker.alive

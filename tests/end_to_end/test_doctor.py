@@ -14,7 +14,9 @@ import pytest
 from sqlalchemy import text
 
 import migrations
+from models.availability import down
 from models.engine import Database
+from models.inventory import Registration, register
 from tests.lab.enclosure import enclosed, qemu_account
 from tests.lab.hosts import LibvirtHost
 from tests.lab.places import CHECKOUT, program, scratch_folder
@@ -25,10 +27,14 @@ from worker.doctor import hypervisor
 from worker.doctor.examination import examination
 from worker.doctor.findings import Finding, Level
 from worker.doctor.qemu_user import qemu_user
+from worker.host.facts import HostFacts
 from worker.host.lock import HostLock
 from worker.settings import Settings, VirtType
 
 pytestmark = pytest.mark.real
+
+#: What a worker on too old a QEMU would have registered.
+REGISTERED = HostFacts(uuid4(), (9, 0, 0), (6, 2, 0), "x86_64", frozenset({"qemu"}), {}, qemu_user=(0, 0)).document
 
 
 @pytest.fixture(scope="module")
@@ -255,12 +261,21 @@ def test_the_driver_in_a_running_worker_is_let_be(embedded_site: Site) -> None:
     site = embedded_site
     lock = HostLock.of_embedded(site.state / "libvirt")
     lock.acquire(uuid4())
-    beside = {each.check: each for each in examination(Settings(state_dir=site.state, virt_type=VirtType.QEMU))}
+    settings = Settings(state_dir=site.state, host="h1", virt_type=VirtType.QEMU)
+    unregistered = {each.check: each for each in examination(settings)}
+    migrations.upgrade(site.database)
+    worker = uuid4()
+    register(site.database, Registration("h1", "m", uuid4(), "qemu:///embed", worker, 7, "0", capabilities=REGISTERED))
+    beside = {each.check: each for each in examination(settings)}
+    down(site.database, "h1", worker, "libvirt does not answer: gone")
+    lost = {each.check: each for each in examination(settings)}
     lock.release()
 
-    assert beside["libvirt"].what == "a worker is alive on it"
-    assert beside["versions"].level is Level.UNKNOWN
-    assert "it alone may ask it" in beside["versions"].what
+    assert unregistered["libvirt"].what == "a worker is alive on it"
+    assert unregistered["versions"].level is Level.UNKNOWN
+    assert "its worker (pid 7) has it" in beside["libvirt"].what
+    assert beside["versions"].what == "QEMU 6.2.0 is older than 7.2.0"
+    assert lost["libvirt"].what == "its worker (pid 7) says: libvirt does not answer: gone"
 
     alone = subprocess.run(
         enclosed(

@@ -126,7 +126,7 @@ def test_a_name_goes_to_another_machine_on_an_operators_word_only(desk: Desk) ->
     assert "stop it first" in alive.why
 
     stopped(desk.database, desk.claimant.worker)
-    assert rebind(desk.database, "h1", "cli:ann", "its board burnt") is None
+    assert rebind(desk.database, "h1", "cli:ann", "its board burnt") == 0
     register(desk.database, another("machine-b"))
 
     assert (host(desk).machine_id, host(desk).rebind_by) == ("machine-b", None)

@@ -39,10 +39,12 @@ def main() -> None:
         DatabaseURLError,
         DifferentPayloadError,
         HostBoundElsewhereError,
-        HostLockedError,
     ) as error:
         click.echo(f"hostler: {error}", err=True)
         sys.exit(BAD_REQUEST)
+    except HostLockedError as error:
+        click.echo(f"hostler: {error}", err=True)  # it may end, as a doctor does who has the driver for a moment
+        sys.exit(OUT_OF_REACH)
     except HostError as error:
         click.echo(f"hostler: libvirt: {error}", err=True)
         sys.exit(OUT_OF_REACH)

@@ -147,15 +147,13 @@ def rebind_host(name: str, reason: str) -> int:
 
     Make sure that the old one never comes back with its guests: what the journal says of them is the new one's then.
     """
-    from models import reading
-    from models.inventory import rebind
+    from models.inventory import NotRebound, rebind
 
     database = journal(settings())
-    refused = rebind(database, name, actor(), reason)
-    if refused is not None:
-        click.echo(f"hostler: {refused.why}.", err=True)
+    kept = rebind(database, name, actor(), reason)
+    if isinstance(kept, NotRebound):
+        click.echo(f"hostler: {kept.why}.", err=True)
         return BAD_REQUEST
-    kept = len(reading.list_instances(database, host=name))
     click.echo(f"the next machine that serves {name} has the name; the journal has {kept} instances there.")
     return OK
 

@@ -220,7 +220,7 @@ def host(record: HostRecord) -> RenderableType:
         ("for other hosts", record.peer_libvirt_uri or ""),
         ("migrations to", record.migration_address or ""),
         ("worker", silence_sentence(record) or f"pid {record.worker_pid}, {record.worker_version}"),
-        ("capabilities", ", ".join(f"{key} {_plain(value)}" for key, value in can.items())),
+        ("capabilities", ", ".join(f"{key} {_plain(value)}" for key, value in can.items() if key not in _TOO_LONG)),
         ("vCPUs", str(has.get("vcpus", ""))),
         ("memory", f"{has['memory_mib']} MiB" if "memory_mib" in has else ""),
         ("disk", f"{has['disk_gib']} GiB, {has['disk_free_gib']} free at the start" if "disk_gib" in has else ""),
@@ -231,6 +231,9 @@ def host(record: HostRecord) -> RenderableType:
         if value:
             grid.add_row(Text(name, style="bold"), Text(value))
     return grid
+
+
+_TOO_LONG = frozenset({"machines", "qemu_user"})
 
 
 def _plain(value: object) -> str:

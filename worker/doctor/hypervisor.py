@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from models.engine import Database, DatabaseURLError
+from models.reading import HostRecord, list_hosts
 from tasks.host import HostError
 from worker.doctor.findings import Finding, fine, problem, unknown, warning
 from worker.doctor.qemu_user import apparmor, qemu_user
@@ -41,11 +45,43 @@ def hypervisor(settings: Settings) -> Sequence[Finding]:
                 *of_facts(settings, facts),
                 _peer(settings, facts),
             ]
-    except HostLockedError as error:
-        why = f"the worker has the embedded driver, and it alone may ask it ({error})"
-        return [fine("libvirt", "a worker is alive on it"), *(unknown(name, why) for name in NAMES[1:])]
+    except HostLockedError:
+        return _of_its_worker(settings)
     except HostError as error:
         return [problem("libvirt", f"{settings.hypervisor_uri}: {error}", _what_to_start(settings))]
+
+
+def _of_its_worker(settings: Settings) -> Sequence[Finding]:
+    """What the worker that has the embedded driver told the journal; it alone may ask the driver."""
+    host = _registered(settings)
+    if host is None or host.capabilities is None:
+        why = "its worker alone may ask the embedded driver, and the journal has no word of it"
+        return [fine("libvirt", "a worker is alive on it"), *(unknown(name, why) for name in NAMES[1:])]
+    if host.down_because is not None:
+        return [problem("libvirt", f"its worker (pid {host.worker_pid}) says: {host.down_because}", "see its log")]
+    try:
+        facts = HostFacts.of_document(host.libvirt_host_uuid, host.capabilities)
+    except (KeyError, ValueError):
+        why = f"it is another revision's word of pid {host.worker_pid}, which alone may ask the embedded driver"
+        return [fine("libvirt", "a worker is alive on it"), *(unknown(name, why) for name in NAMES[1:])]
+    said = f"its worker (pid {host.worker_pid}) has it; what follows of it was registered at that worker's start"
+    return [fine("libvirt", said), *of_facts(settings, facts), _peer(settings, facts)]
+
+
+def _registered(settings: Settings) -> HostRecord | None:
+    """The host's row; None where there is none, or no journal that could be read: that is another check's."""
+    try:
+        database = Database(settings.journal_url)
+    except DatabaseURLError:
+        return None
+    try:
+        if database.file is not None and not database.file.exists():
+            return None
+        return next((host for host in list_hosts(database) if host.name == settings.host), None)
+    except SQLAlchemyError:
+        return None
+    finally:
+        database.close()
 
 
 def of_facts(settings: Settings, facts: HostFacts) -> Sequence[Finding]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from lxml import etree
@@ -34,8 +35,25 @@ class HostFacts:
             "qemu_version": ".".join(map(str, self.qemu_version)),
             "architecture": self.architecture,
             "domain_types": sorted(self.domain_types),
+            "machines": dict(self.machines),
             "security_models": sorted(self.security_models),
+            "qemu_user": self.qemu_user,
         }
+
+    @classmethod
+    def of_document(cls, host_uuid: UUID, document: Mapping[str, Any]) -> "HostFacts":
+        """The facts of a `document`, which names no host. Raises KeyError or ValueError if it is none."""
+        user = document["qemu_user"]
+        return cls(
+            host_uuid,
+            _undotted(document["libvirt_version"]),
+            _undotted(document["qemu_version"]),
+            document["architecture"],
+            frozenset(document["domain_types"]),
+            document["machines"],
+            security_models=frozenset(document["security_models"]),
+            qemu_user=None if user is None else (user[0], user[1]),
+        )
 
 
 def read_facts(connections: Connections) -> HostFacts:
@@ -84,6 +102,11 @@ def host_uuid_in(capabilities: str) -> UUID | None:
     """The host UUID in a capabilities document; None where it names none."""
     found = etree.fromstring(capabilities.encode()).findtext("host/uuid")
     return None if found is None else UUID(found)
+
+
+def _undotted(version: str) -> tuple[int, int, int]:
+    major, minor, release = version.split(".")
+    return int(major), int(minor), int(release)
 
 
 def _parts(version: int) -> tuple[int, int, int]:

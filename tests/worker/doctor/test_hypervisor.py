@@ -1,5 +1,6 @@
 """What is told of a hypervisor by its facts."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -36,6 +37,13 @@ def test_the_user_and_the_security_models_are_read() -> None:
     assert facts().qemu_user == (64055, 109)
     assert facts().security_models == {"apparmor", "dac"}
     assert facts().host_uuid == UUID("6f1d1f0e-6d3c-4d3c-9d6e-0d6f6a1c2b3d")
+
+
+def test_what_is_registered_can_be_read_again() -> None:
+    """The doctor judges a worker's word as its own."""
+    registered = json.loads(json.dumps(facts().document))
+
+    assert HostFacts.of_document(facts().host_uuid, registered) == facts()
 
 
 @pytest.mark.parametrize(
