@@ -6,6 +6,7 @@ What must be true is asked of the tables and of the fake host's own memory, not 
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from models.journal.accepting import DifferentPayloadError, accept
 from models.journal.asking import Asked, request_cancel
 from models.journal.deciding import resume, retry
 from models.journal.due import claimable
+from models.journal.pruning import prune
 from models.states import ErrorClass, JobClass
 from models.tables import devices, hosts, instances, job_events, jobs, steps
 from tasks.catalogue import OPERATIONS
@@ -62,6 +64,7 @@ class Orders:
     _mishap: tuple[int, Callable[[], object]] | None = None
     _worker: Runner | None = None
     _before: dict[str, Any] = field(default_factory=dict)
+    _begun: set[tuple[str, int]] = field(default_factory=set)  #: all runs that were ever claimed
 
     def __post_init__(self) -> None:
         """The storage answers."""
@@ -145,6 +148,10 @@ class Orders:
         """The next calls of the port's method fail, before or after their effect."""
         self.fake.fail(method, HostError(kind, "broken"), times=times, after=after)
 
+    def prune(self) -> None:
+        """What is over and in nobody's way is pruned."""
+        prune(self.database, timedelta(0))
+
     def mend(self) -> None:
         """No call fails any more."""
         self.fake._script._faults.clear()
@@ -185,7 +192,8 @@ class Orders:
         for job, row in self._before.get("jobs", {}).items():
             same = now["jobs"][job]
             if row.state in FINAL and same.run == row.run:
-                demand(tuple(same) == tuple(row), f"final is final: {job}")
+                demand(_came_to(same) == _came_to(row), f"final is final: {job}")
+                demand(row.pruned_at in {None, same.pruned_at}, f"a tombstone stays: {job}")
         for instance in INSTANCES:
             begun = [job for job, row in now["jobs"].items() if row.instance == instance and row.state in UNSETTLED]
             demand(len(begun) <= 1, f"one job of an instance is begun: {begun}")
@@ -197,7 +205,8 @@ class Orders:
     def _check_ends(self, now: dict[str, Any]) -> None:
         ends = Counter((event.job, event.run) for event in now["events"] if event.type in FINAL)
         for job, row in now["jobs"].items():
-            demand(ends[job, row.run] == (row.state in FINAL), f"a run has one final event: {job} {row.state}")
+            told = row.state in FINAL and row.pruned_at is None
+            demand(ends[job, row.run] == told, f"a run has one final event, until it is pruned: {job} {row.state}")
         demand(set(ends.values()) <= {1}, f"a run has one final event: {ends}")
         for step in now["steps"]:
             row = now["jobs"][step.job]
@@ -206,7 +215,8 @@ class Orders:
 
     def _check_effects(self, now: dict[str, Any]) -> None:
         runs: Counter[tuple[str, UUID]] = Counter()
-        for job, run in {(event.job, event.run) for event in now["events"] if event.type == "claimed"}:
+        self._begun |= {(event.job, event.run) for event in now["events"] if event.type == "claimed"}
+        for job, run in self._begun:
             row = now["jobs"][job]
             demand(run <= row.run, "a run that was never begun is claimed")
             runs[row.operation, row.instance] += 1
@@ -265,6 +275,11 @@ class Orders:
                 "steps": connection.execute(select(steps)).all(),
                 "events": connection.execute(select(job_events).order_by(job_events.c.number)).all(),
             }
+
+
+def _came_to(row: Row[Any]) -> dict[str, Any]:
+    """All of a job's row but what a pruning takes."""
+    return {name: value for name, value in row._mapping.items() if name not in {"request", "canvas", "pruned_at"}}
 
 
 def _check_order(now: dict[str, Any]) -> None:

@@ -118,6 +118,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.orders.sweep()
 
     @rule()
+    def prune(self) -> None:
+        """What is over is reduced to tombstones."""
+        self.orders.prune()
+
+    @rule()
     def mend(self) -> None:
         """Nothing is broken any more."""
         self.orders.mend()
