@@ -1,6 +1,6 @@
 """Devices: disks and interfaces that a domain is given while it is defined, and may lose again."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -153,6 +153,13 @@ class Interfaces(Protocol):
 
     def plug(self, interface: GuestInterface) -> None:
         """Make ready what the interface is plugged into, before the guest is given it."""
+        ...
+
+    def wait_forwarding(self, interfaces: Collection[GuestInterface], deadline_s: float) -> None:
+        """Return once what a guest sends on each of them is passed on, told by event.
+
+        HostError(TRANSIENT) when the deadline passed.
+        """
         ...
 
     def left(self, interface: GuestInterface) -> bool:

@@ -130,8 +130,11 @@ class Domains(Protocol):
         """Define the domain persistently; the same definition again is no error."""
         ...
 
-    def start(self, instance: UUID) -> None:
-        """Start a defined domain; running already is no error, absent is HostError(PERMANENT)."""
+    def start(self, instance: UUID, *, paused: bool = False) -> None:
+        """Start a defined domain, its processors standing still if ``paused``.
+
+        Active already is no error, absent is HostError(PERMANENT).
+        """
         ...
 
     def wait_running(self, instance: UUID, deadline_s: float) -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from models.records import NOTHING, Change, InstanceIs, Json
 from models.states import DeviceKind, InstanceState
 from tasks.host import DirectBoot, DomainState, Guest, GuestDisk, Host, Identity, Platform
-from tasks.operation import Absent, InProgress, NotOurs, Sight, There, Work
+from tasks.operation import Absent, InProgress, NotOurs, Partial, Sight, There, Work
 from tasks.requests.destroy import DestroyRequest
 from tasks.requests.spawn import SpawnRequest
 from tasks.steps.devices import interfaces_of, volumes_of
@@ -92,16 +92,19 @@ def _platform(work: Work[SpawnRequest]) -> Platform | None:
 
 
 class DomainRunning:
-    """The domain runs."""
+    """The domain runs.
+
+    One that has interfaces stands still until what it sends is passed on: what it asks for as it boots would be lost.
+    """
 
     name = "DomainRunning"
 
     def plan(self, work: Work[SpawnRequest], host: Host) -> Json:
-        """A process has no identity beyond its domain's."""
-        return NOTHING
+        """A process has no identity beyond its domain's; whether it is this job that has it stand still."""
+        return {"paused": bool(interfaces_of(work.devices))}
 
     def look(self, work: Work[SpawnRequest], host: Host) -> Sight:
-        """Paused counts as started: somebody paused it."""
+        """Paused counts as started: somebody paused it, unless it is this job's start that has it stand still."""
         domain = host.domains.find(work.instance)
         if domain is None:
             return Absent()
@@ -112,11 +115,17 @@ class DomainRunning:
             return InProgress(f"domain {work.instance} is shutting down")
         if domain.state is DomainState.STARTING:
             return InProgress(f"domain {work.instance} is still being started")
+        if domain.state is DomainState.PAUSED and work.intended and work.intent.get("paused"):
+            return Partial(f"domain {work.instance} stands still until what it sends is passed on")
         return There() if domain.active else Absent()
 
     def do(self, work: Work[SpawnRequest], host: Host) -> None:
         """Starts the domain and waits, by event, until it runs."""
-        host.domains.start(work.instance)
+        paused = bool(work.intent.get("paused"))  # not in an intent of an earlier revision
+        host.domains.start(work.instance, paused=paused)
+        if paused:
+            host.interfaces.wait_forwarding(interfaces_of(work.devices), work.request.timeout_s)
+            host.power.unpause(work.instance)
         host.domains.wait_running(work.instance, work.request.timeout_s)
 
     def undo(self, work: Work[SpawnRequest], host: Host) -> None:

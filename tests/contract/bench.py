@@ -6,6 +6,7 @@ from uuid import UUID
 from models.records import Json
 from tasks.host import DomainState, Host
 from tests.fake_host import FakeHost, FakeImage, mislabelled, stranger
+from tests.lab.network import GUESTS_BRIDGE
 
 OTHER_FILE_BYTES = 1024**2
 
@@ -48,6 +49,10 @@ class Bench(Protocol):
 
     def nbd_server_ends(self) -> None:
         """It is gone."""
+        ...
+
+    def bridge_is(self, *, up: bool) -> None:
+        """The guests' bridge passes on what they send, from now on, or nothing of it."""
         ...
 
     def keep_devices(self, instance: UUID) -> None:
@@ -123,6 +128,10 @@ class FakeBench:
     def nbd_server_ends(self) -> None:
         """Noted."""
         self.host.volumes.servers["nbd.example:10809"] = False
+
+    def bridge_is(self, *, up: bool) -> None:
+        """Noted."""
+        self.host.interfaces.bridge_is(GUESTS_BRIDGE, up=up)
 
     def keep_devices(self, instance: UUID) -> None:
         """Noted."""

@@ -1,5 +1,6 @@
 """Devices of the fake host's domains, and its side of interfaces. A guest lets go at once, if not told otherwise."""
 
+from collections.abc import Collection
 from uuid import UUID
 
 from models.states import ErrorClass
@@ -123,6 +124,7 @@ class FakeInterfaces(Room):
         self.bridges = {"br-guests"}
         self.networks = {"default"}
         self.stuck_taps: set[str] = set()
+        self.silent: set[str] = set()  #: bridges that are down
 
     @port("interfaces.plugged")
     def plugged(self, interface: GuestInterface) -> bool:
@@ -133,6 +135,22 @@ class FakeInterfaces(Room):
     def plug(self, interface: GuestInterface) -> None:
         """Nothing is made."""
         self.require(interface)
+
+    @port("interfaces.wait_forwarding")
+    def wait_forwarding(self, interfaces: Collection[GuestInterface], deadline_s: float) -> None:
+        """Each that has a tap, in a bridge that is up."""
+        with self.script.changed:
+            if not self.script.changed.wait_for(lambda: all(map(self._forwards, interfaces)), deadline_s):
+                raise HostError(ErrorClass.TRANSIENT, f"after {deadline_s:g} s nothing is passed on")
+
+    def bridge_is(self, name: str, *, up: bool) -> None:
+        """From now on."""
+        with self.script.changed:
+            (self.silent.discard if up else self.silent.add)(name)
+            self.script.changed.notify_all()
+
+    def _forwards(self, interface: GuestInterface) -> bool:
+        return self.has_tap(interface) and interface.network not in self.silent
 
     @port("interfaces.left")
     def left(self, interface: GuestInterface) -> bool:

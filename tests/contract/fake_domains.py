@@ -106,14 +106,14 @@ class FakeDomains(Room):
                 self.script.did("domains.define", instance)
 
     @port("domains.start")
-    def start(self, instance: UUID) -> None:
+    def start(self, instance: UUID, *, paused: bool = False) -> None:
         """Start it."""
         with self.script.changed:
             domain = self.ours(instance)
             if domain is None:
                 raise HostError(ErrorClass.PERMANENT, f"there is no domain {instance}", code="NO_DOMAIN", domain="QEMU")
             if not domain.active:
-                self.is_now(instance, DomainState.RUNNING, "booted")
+                self.is_now(instance, DomainState.PAUSED if paused else DomainState.RUNNING, "booted")
                 self.script.did("domains.start", instance)
 
     @port("domains.wait_running")

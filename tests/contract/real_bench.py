@@ -10,7 +10,9 @@ from models.records import Json
 from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Power, Volumes
 from tests.contract.backdoor import Backdoor
 from tests.contract.bench import OTHER_FILE_BYTES
+from tests.lab.namespaces import configure
 from tests.lab.nbd import NbdServer
+from tests.lab.network import GUESTS_BRIDGE
 from tests.lab.places import program
 from worker.host.hypervisor import Hypervisor
 
@@ -106,6 +108,12 @@ class RealBench:
     def nbd_server_ends(self) -> None:
         """By a signal."""
         self._nbd_servers.close()
+
+    def bridge_is(self, *, up: bool) -> None:
+        """By the kernel."""
+        if self._network_namespace is None:
+            raise RuntimeError("this bench has no network of its own")
+        configure(self._network_namespace, f"link set {GUESTS_BRIDGE} {'up' if up else 'down'}")
 
     def keep_devices(self, instance: UUID) -> None:
         """It does so anyway."""

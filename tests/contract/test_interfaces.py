@@ -1,5 +1,6 @@
 """The port's `Interfaces`: the same promises on every host."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from uuid import UUID
@@ -7,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from models.states import ErrorClass
-from tasks.host import NetworkKind
+from tasks.host import DomainState, NetworkKind
 from tests.contract.bench import Bench
-from tests.contract.devices import interface, refused, refused_class, running
+from tests.contract.devices import SOON_S, guest, interface, refused, refused_class, running
 
 
 @pytest.mark.parametrize("kind", NetworkKind)
@@ -54,3 +55,37 @@ def test_a_tap_is_there_while_a_guest_has_it_and_goes_with_it(bridged_bench: Ben
     bridged_bench.host.domains.kill(instance)
     interfaces.unplug(nic)
     assert not interfaces.left(nic)
+
+
+def test_a_guest_stands_still_until_what_it_sends_is_passed_on(bridged_bench: Bench, instance: UUID) -> None:
+    """Told as its bridge comes up; before that the wait ends at its deadline, and the guest has not begun."""
+    host, nic = bridged_bench.host, interface()
+    host.domains.define(guest(instance, nic))
+    bridged_bench.bridge_is(up=False)
+    try:
+        host.domains.start(instance, paused=True)
+        host.domains.start(instance, paused=True)
+        assert state(bridged_bench, instance) is DomainState.PAUSED
+        assert refused_class(lambda: host.interfaces.wait_forwarding((nic,), 0.2)) is ErrorClass.TRANSIENT
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(host.interfaces.wait_forwarding, (nic,), SOON_S)
+            bridged_bench.bridge_is(up=True)
+            waiting.result(timeout=SOON_S)
+    finally:
+        bridged_bench.bridge_is(up=True)
+    assert state(bridged_bench, instance) is DomainState.PAUSED
+    host.power.unpause(instance)
+    assert state(bridged_bench, instance) is DomainState.RUNNING
+    host.interfaces.wait_forwarding((nic,), SOON_S)
+
+
+def test_a_guest_without_interfaces_waits_for_nothing(bench: Bench) -> None:
+    """At once."""
+    bench.host.interfaces.wait_forwarding((), 0.0)
+
+
+def state(bench: Bench, instance: UUID) -> DomainState:
+    """What its guest does."""
+    domain = bench.host.domains.find(instance)
+    assert domain is not None
+    return domain.state

@@ -10,7 +10,7 @@ from models.engine import Database
 from models.journal.asking import Asked, request_cancel
 from models.states import DeviceKind, Direction, ErrorClass, JobState, StepState
 from tasks.catalogue import OPERATIONS
-from tasks.host import GuestDevice, ShownDevice
+from tasks.host import DomainState, GuestDevice, HostError, ShownDevice
 from tasks.steps.devices import interfaces_of, volumes_of
 from tests.builders import watched
 from tests.fake_host import FakeHost, Killed
@@ -107,6 +107,45 @@ def test_targets_are_chosen_in_order_and_recorded_in_the_intent(world: World) ->
     assert intent is not None
     (planned,) = intent["volumes"]
     assert (planned["target"], planned["alias"], planned["serial"]) == ("vdc", "ua-v2", "v2")
+
+
+def test_a_guest_runs_once_its_interfaces_can_be_heard(sqlite_journal: Database, fake: FakeHost) -> None:
+    """Until then it stands still and its job waits; whoever takes the job up lets the same guest go on."""
+    world = World(sqlite_journal, fake)
+    interface = REQUESTS["attach_interface"]["interface"]
+    fake.interfaces.bridge_is(interface["bridge"], up=False)
+    world.submit("a", "spawn", {**REQUESTS["spawn"], "interfaces": [interface], "timeout_s": 1})
+    fake.fail("interfaces.wait_forwarding", Killed())
+    with pytest.raises(Killed):
+        world.take("a")
+    silent = HostError(ErrorClass.TRANSIENT, "nothing is passed on")
+    fake.fail("interfaces.wait_forwarding", silent, times=5)
+    world.take("a")
+    assert world.details("a").job.state is JobState.WAITING
+    paused = fake.domains.find(world.instance)
+    assert paused is not None
+    assert paused.state is DomainState.PAUSED
+
+    fake.interfaces.bridge_is(interface["bridge"], up=True)
+    assert world.take_until_settled("a").job.state is JobState.SUCCEEDED
+    running = fake.domains.find(world.instance)
+    assert running is not None
+    assert (running.state, running.run) == (DomainState.RUNNING, paused.run)
+    assert world.effects.count("domains.start") == 1
+
+
+def test_a_guest_that_somebody_paused_stays_so(sqlite_journal: Database, fake: FakeHost) -> None:
+    """A spawn without interfaces waits for nothing, and lets nobody's guest run on."""
+    world = World(sqlite_journal, fake)
+    fake.fail("domains.start", Killed(), after=True)
+    world.submit("a")
+    with pytest.raises(Killed):
+        world.take("a")
+    fake.power.pause(world.instance)
+    assert world.take_until_settled("a").job.state is JobState.SUCCEEDED
+    paused = fake.domains.find(world.instance)
+    assert paused is not None
+    assert paused.state is DomainState.PAUSED
 
 
 def test_a_spawn_with_devices_is_given_them_and_a_destroy_leaves_none(sqlite_journal: Database, fake: FakeHost) -> None:

@@ -116,7 +116,7 @@ class LibvirtDomains:
         with self._connections.calling(ConnectionClass.SPAWN, Call.DEFINE) as connection:
             connection.defineXML(document)
 
-    def start(self, instance: UUID) -> None:
+    def start(self, instance: UUID, *, paused: bool = False) -> None:
         """Start the domain; libvirt's refusal is no error if a look shows it active."""
         present = self._ours(ConnectionClass.SPAWN, instance)
         if present is None:
@@ -124,7 +124,8 @@ class LibvirtDomains:
             raise HostError(ErrorClass.PERMANENT, message, code="NO_DOMAIN", domain="QEMU")
         if present.active:
             return
-        refusal = self._attempt(ConnectionClass.SPAWN, Call.START, present.domain.create)
+        flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
+        refusal = self._attempt(ConnectionClass.SPAWN, Call.START, partial(present.domain.createWithFlags, flags))
         if refusal and not _is_active(self._present(ConnectionClass.SPAWN, instance)):
             raise refusal
 

@@ -5,6 +5,7 @@ make before a guest is given an interface, and nothing to take away after; both 
 """
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from models.states import ErrorClass
 from tasks.host import GuestInterface, HostError, NetworkKind
 from worker.host.connections import ConnectionClass, Connections
 from worker.host.errors import Call
+from worker.host.forwarding import forwards, is_bridge_port, wait_until
 from worker.host.unfit import INTERFACE_NAME, refuse_mismatch
 
 #: The kernel removes a tap a moment after its last holder has closed it.
@@ -41,6 +43,20 @@ class HostInterfaces:
     def plug(self, interface: GuestInterface) -> None:
         """Look: libvirt does the rest when the guest is given the interface."""
         self.plugged(interface)
+
+    def wait_forwarding(self, interfaces: Collection[GuestInterface], deadline_s: float) -> None:
+        """Told by the kernel; a tap of a network that libvirt runs without a bridge has nothing to wait for."""
+        if not wait_until(lambda: not any(map(self._is_silent, interfaces)), deadline_s):
+            silent = ", ".join(f"{each.tap} in {each.network}" for each in interfaces if self._is_silent(each))
+            message = f"after {deadline_s:g} s the host still passes on nothing of {silent}; look at the bridge"
+            raise HostError(ErrorClass.TRANSIENT, message)
+
+    def _is_silent(self, interface: GuestInterface) -> bool:
+        refuse_mismatch("interface's tap", interface.tap, INTERFACE_NAME)
+        tap = self._network_devices / interface.tap
+        if interface.kind is NetworkKind.NETWORK and not is_bridge_port(tap):
+            return False
+        return not forwards(tap)
 
     def left(self, interface: GuestInterface) -> bool:
         """Whether the tap is there."""
