@@ -156,7 +156,7 @@ class Interfaces(Protocol):
         ...
 
     def wait_forwarding(self, interfaces: Collection[GuestInterface], deadline_s: float) -> None:
-        """Return once what a guest sends on each of them is passed on, told by event.
+        """Return once what a guest sends on each of them is passed on, or it has that one no more; told by event.
 
         HostError(TRANSIENT) when the deadline passed.
         """

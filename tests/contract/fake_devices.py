@@ -138,9 +138,9 @@ class FakeInterfaces(Room):
 
     @port("interfaces.wait_forwarding")
     def wait_forwarding(self, interfaces: Collection[GuestInterface], deadline_s: float) -> None:
-        """Each that has a tap, in a bridge that is up."""
+        """Each that has a tap: until its bridge is up."""
         with self.script.changed:
-            if not self.script.changed.wait_for(lambda: all(map(self._forwards, interfaces)), deadline_s):
+            if not self.script.changed.wait_for(lambda: all(map(self._is_heard, interfaces)), deadline_s):
                 raise HostError(ErrorClass.TRANSIENT, f"after {deadline_s:g} s nothing is passed on")
 
     def bridge_is(self, name: str, *, up: bool) -> None:
@@ -149,8 +149,8 @@ class FakeInterfaces(Room):
             (self.silent.discard if up else self.silent.add)(name)
             self.script.changed.notify_all()
 
-    def _forwards(self, interface: GuestInterface) -> bool:
-        return self.has_tap(interface) and interface.network not in self.silent
+    def _is_heard(self, interface: GuestInterface) -> bool:
+        return not self.has_tap(interface) or interface.network not in self.silent
 
     @port("interfaces.left")
     def left(self, interface: GuestInterface) -> bool:

@@ -79,6 +79,21 @@ def test_a_guest_stands_still_until_what_it_sends_is_passed_on(bridged_bench: Be
     host.interfaces.wait_forwarding((nic,), SOON_S)
 
 
+def test_a_guest_that_ends_is_not_waited_for(bridged_bench: Bench, instance: UUID) -> None:
+    """Whoever destroys it meanwhile need not wait either."""
+    host, nic = bridged_bench.host, interface()
+    host.domains.define(guest(instance, nic))
+    bridged_bench.bridge_is(up=False)
+    try:
+        host.domains.start(instance, paused=True)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(host.interfaces.wait_forwarding, (nic,), SOON_S)
+            host.domains.kill(instance)
+            waiting.result(timeout=SOON_S)
+    finally:
+        bridged_bench.bridge_is(up=True)
+
+
 def test_a_guest_without_interfaces_waits_for_nothing(bench: Bench) -> None:
     """At once."""
     bench.host.interfaces.wait_forwarding((), 0.0)

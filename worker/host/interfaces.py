@@ -45,7 +45,7 @@ class HostInterfaces:
         self.plugged(interface)
 
     def wait_forwarding(self, interfaces: Collection[GuestInterface], deadline_s: float) -> None:
-        """Told by the kernel; a tap of a network that libvirt runs without a bridge has nothing to wait for."""
+        """Told by the kernel; a tap that went with its guest, or is in no bridge, has nothing to wait for."""
         if not wait_until(lambda: not any(map(self._is_silent, interfaces)), deadline_s):
             silent = ", ".join(f"{each.tap} in {each.network}" for each in interfaces if self._is_silent(each))
             message = f"after {deadline_s:g} s the host still passes on nothing of {silent}; look at the bridge"
@@ -54,7 +54,7 @@ class HostInterfaces:
     def _is_silent(self, interface: GuestInterface) -> bool:
         refuse_mismatch("interface's tap", interface.tap, INTERFACE_NAME)
         tap = self._network_devices / interface.tap
-        if interface.kind is NetworkKind.NETWORK and not is_bridge_port(tap):
+        if not tap.exists() or (interface.kind is NetworkKind.NETWORK and not is_bridge_port(tap)):
             return False
         return not forwards(tap)
 

@@ -42,8 +42,14 @@ def test_a_port_that_is_silent_is_named_at_the_deadline(tmp_path: Path, state: s
 
 
 def test_a_tap_that_is_in_no_bridge_is_waited_for(tmp_path: Path) -> None:
-    """It may come; that of a network without a bridge has nothing to wait for."""
+    """It may come into it; that of a network without a bridge has nothing to wait for."""
     (tmp_path / "tap2").mkdir()
     interfaces(tmp_path).wait_forwarding((OF_NETWORK,), 0.0)
+    (tmp_path / "tap1").mkdir()
     with pytest.raises(HostError, match="tap1 in br0"):
         interfaces(tmp_path).wait_forwarding((NIC, OF_NETWORK), 0.0)
+
+
+def test_a_tap_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
+    """It went with its guest."""
+    interfaces(tmp_path).wait_forwarding((NIC, OF_NETWORK), 0.0)
