@@ -6,7 +6,7 @@ from uuid import UUID
 
 import libvirt
 
-from tasks.host import DirectBoot, Guest, GuestDisk, Identity
+from tasks.host import DirectBoot, Guest, GuestDisk, Identity, Platform
 from tests.lab.places import program
 from worker.host.guest_xml import GuestSurroundings, domain_xml
 
@@ -41,8 +41,9 @@ class Bare:
             vcpus=1,
             disks=(GuestDisk(str(disk), "qcow2", "vda", "ua-root", "root"),),
             boot=self._boot,
+            platform=Platform("qemu", "q35"),
         )
-        surroundings = GuestSurroundings("qemu", "x86_64", console_log=str(self._folder / f"{instance}.log"))
+        surroundings = GuestSurroundings("x86_64", console_log=str(self._folder / f"{instance}.log"))
         self._connection.defineXML(domain_xml(guest, surroundings)).create()
 
     def destroy(self, instance: UUID) -> None:
