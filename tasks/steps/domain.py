@@ -5,11 +5,12 @@ from dataclasses import asdict
 from models.records import NOTHING, Change, InstanceIs, Json
 from models.states import DeviceKind, InstanceState
 from tasks.host import DirectBoot, DomainState, Guest, GuestDisk, Host, Identity, Platform
-from tasks.operation import Absent, InProgress, NotOurs, Partial, Sight, There, Work
+from tasks.operation import Absent, InProgress, NotOurs, Sight, There, Work
 from tasks.requests.destroy import DestroyRequest
 from tasks.requests.spawn import SpawnRequest
 from tasks.steps.devices import interfaces_of, volumes_of
 from tasks.steps.identity import stranger
+from tasks.steps.running import have_run, planned, standing_still
 
 #: How long a destroy waits, at a time, for calls of a superseded job to return, in seconds; longer than libvirt's
 #: own 30 s wait for a job lock.
@@ -100,8 +101,8 @@ class DomainRunning:
     name = "DomainRunning"
 
     def plan(self, work: Work[SpawnRequest], host: Host) -> Json:
-        """A process has no identity beyond its domain's; whether it is this job that has it stand still."""
-        return {"paused": bool(interfaces_of(work.devices))}
+        """Whether it is to stand still at first."""
+        return planned(work)
 
     def look(self, work: Work[SpawnRequest], host: Host) -> Sight:
         """Paused counts as started: somebody paused it, unless it is this job's start that has it stand still."""
@@ -115,18 +116,11 @@ class DomainRunning:
             return InProgress(f"domain {work.instance} is shutting down")
         if domain.state is DomainState.STARTING:
             return InProgress(f"domain {work.instance} is still being started")
-        if domain.state is DomainState.PAUSED and work.intended and work.intent.get("paused"):
-            return Partial(f"domain {work.instance} stands still until what it sends is passed on")
-        return There() if domain.active else Absent()
+        return standing_still(work, domain) or (There() if domain.active else Absent())
 
     def do(self, work: Work[SpawnRequest], host: Host) -> None:
         """Starts the domain and waits, by event, until it runs."""
-        paused = bool(work.intent.get("paused"))  # not in an intent of an earlier revision
-        host.domains.start(work.instance, paused=paused)
-        if paused:
-            host.interfaces.wait_forwarding(interfaces_of(work.devices), work.request.timeout_s)
-            host.power.unpause(work.instance)
-        host.domains.wait_running(work.instance, work.request.timeout_s)
+        have_run(work, host, work.request.timeout_s)
 
     def undo(self, work: Work[SpawnRequest], host: Host) -> None:
         """Kills it."""

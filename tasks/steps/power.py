@@ -17,6 +17,7 @@ from tasks.requests.power import (
 )
 from tasks.steps.devices import interfaces_of, volumes_of
 from tasks.steps.identity import stranger
+from tasks.steps.running import have_run, planned, standing_still
 
 #: How often a guest that does not shut down is asked again, in seconds: one that is still booting hears the next.
 ASK_AGAIN_S = 10.0
@@ -32,18 +33,19 @@ class DomainStarted:
     name = "DomainStarted"
 
     def plan(self, work: Work[StartRequest], host: Host) -> Json:
-        """A process has no identity beyond its domain's."""
-        return NOTHING
+        """Whether it is to stand still at first."""
+        return planned(work)
 
     def look(self, work: Work[StartRequest], host: Host) -> Sight:
-        """Paused counts as started: somebody paused it."""
-        return _seen_running(work, _domain(work, host))
+        """Paused counts as started: somebody paused it, unless it is this job's start that has it stand still."""
+        domain = _domain(work, host)
+        still = None if isinstance(domain, NotOurs) else standing_still(work, domain)
+        return still or _seen_running(work, domain)
 
     def do(self, work: Work[StartRequest], host: Host) -> None:
         """Starts the domain once all that it needs is within reach, and waits, by event, until it runs."""
         _reach(work, host)
-        host.domains.start(work.instance)
-        host.domains.wait_running(work.instance, work.request.timeout_s)
+        have_run(work, host, work.request.timeout_s)
 
     def undo(self, work: Work[StartRequest], host: Host) -> None:
         """Kills what was started and never came to run."""

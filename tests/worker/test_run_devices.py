@@ -110,7 +110,7 @@ def test_targets_are_chosen_in_order_and_recorded_in_the_intent(world: World) ->
 
 
 def test_a_guest_runs_once_its_interfaces_can_be_heard(sqlite_journal: Database, fake: FakeHost) -> None:
-    """Until then it stands still and its job waits; whoever takes the job up lets the same guest go on."""
+    """Until then it stands still and its job waits; whoever takes the job up lets it go on. So it is started anew."""
     world = World(sqlite_journal, fake)
     interface = REQUESTS["attach_interface"]["interface"]
     fake.interfaces.bridge_is(interface["bridge"], up=False)
@@ -132,6 +132,17 @@ def test_a_guest_runs_once_its_interfaces_can_be_heard(sqlite_journal: Database,
     assert running is not None
     assert (running.state, running.run) == (DomainState.RUNNING, paused.run)
     assert world.effects.count("domains.start") == 1
+
+    fake.power.shut_down(world.instance, deadline_s=1, again_every_s=1)
+    fake.fail("interfaces.wait_forwarding", Killed())
+    world.submit("b", "start")
+    with pytest.raises(Killed):
+        world.take("b")
+    assert world.take_until_settled("b").job.state is JobState.SUCCEEDED
+    started = fake.domains.find(world.instance)
+    assert started is not None
+    assert started.state is DomainState.RUNNING
+    assert world.effects.count("domains.start") == 2
 
 
 def test_a_guest_that_somebody_paused_stays_so(sqlite_journal: Database, fake: FakeHost) -> None:
