@@ -147,7 +147,7 @@ def document_of(request: Mapping[str, Any]) -> str:
 
 def leaves(model: type[BaseModel]) -> Iterator[str]:
     """Every field, with the parts that it is in."""
-    parts = {"quota": Quota, "placement": Placement, "numa_nodes": NumaNode}
+    parts: dict[str, type[BaseModel]] = {"quota": Quota, "placement": Placement, "numa_nodes": NumaNode}
     for name in model.model_fields:
         if name in parts:
             yield from (f"{name}.{leaf}" for leaf in leaves(parts[name]))
