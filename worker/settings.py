@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.states import JobClass
+from tasks.requests.images import plain_url
 
 PREFIX = "HOSTLER_"
 #: A DNS label or name, at most 63 characters, so that it can stand in a queue's name and a URI.
@@ -83,6 +84,20 @@ class Settings(BaseSettings):
         default=None,
         description="folders that images, kernels and initrds may be read from, separated by `:`; `images` in the "
         "state folder by default",
+    )
+    image_urls: str = Field(
+        default="",
+        description="prefixes of `http://` and `https://` URLs that images may be fetched from, separated by commas; "
+        "loopback and link-local addresses only where a prefix names the address itself; none by default",
+    )
+    image_cache_max_gib: int = Field(
+        default=100, ge=1, le=1024 * 1024, description="how large the cache of fetched images may become, in GiB"
+    )
+    image_max_gib: int = Field(
+        default=1024, ge=1, le=64 * 1024, description="how large an image's file, and its virtual disk, may be, in GiB"
+    )
+    image_timeout_s: float = Field(
+        default=3600, ge=1, le=7 * 86400, description="how long the fetch of one image may take, in seconds"
     )
     volume_roots: str | None = Field(
         default=None,
@@ -191,6 +206,19 @@ class Settings(BaseSettings):
         return tuple(Path(root) for root in self.image_roots.split(":") if root)
 
     @property
+    def permitted_image_urls(self) -> tuple[str, ...]:
+        """The prefixes of URLs that images may be fetched from; raises ConfigurationError when one cannot be one."""
+        prefixes = tuple(prefix.strip() for prefix in self.image_urls.split(",") if prefix.strip())
+        for prefix in prefixes:
+            try:
+                parts = urlsplit(plain_url(prefix))
+            except ValueError as error:
+                raise ConfigurationError(f"HOSTLER_IMAGE_URLS: {prefix!r} cannot be a prefix: {error}.") from None
+            if parts.scheme == "file" or parts.query:
+                raise ConfigurationError(f"HOSTLER_IMAGE_URLS: {prefix!r} is not http(s)://SERVER[:PORT]/[PATH].")
+        return prefixes
+
+    @property
     def roots_of_volumes(self) -> tuple[Path, ...]:
         """The folders that volumes may be in."""
         if self.volume_roots is None:
@@ -283,6 +311,7 @@ def load() -> Settings:
 
 def refuse_half_a_worker(settings: Settings) -> None:
     """Raise ConfigurationError with one sentence if a worker could not serve its host whole with these settings."""
+    _ = settings.permitted_image_urls  # reading them checks them
     if settings.broker_url and settings.journal_url.startswith("sqlite") and not settings.allow_sqlite_with_broker:
         raise ConfigurationError(
             "HOSTLER_DATABASE_URL: a broker is set but the journal is SQLite, which only this machine can read; "

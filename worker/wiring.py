@@ -41,6 +41,7 @@ from worker.hands import Hands
 from worker.heartbeat import Heartbeat
 from worker.host.facts import HostFacts
 from worker.host.hypervisor import Hypervisor
+from worker.host.images.room import ImageRules
 from worker.host.lock import HostLock
 from worker.host.machine import boot_id, machine_id
 from worker.retention import Retention
@@ -104,7 +105,13 @@ def build_hypervisor(settings: Settings) -> Hypervisor:
     return Hypervisor(
         uri=settings.hypervisor_uri,
         state_folder=str(settings.state_dir),
-        image_roots=tuple(str(root) for root in settings.roots_of_images),
+        image_rules=ImageRules(
+            roots=tuple(str(root) for root in settings.roots_of_images),
+            urls=settings.permitted_image_urls,
+            max_gib=settings.image_max_gib,
+            cache_max_gib=settings.image_cache_max_gib,
+            timeout_s=settings.image_timeout_s,
+        ),
         volume_roots=tuple(str(root) for root in settings.roots_of_volumes),
         nbd_servers=settings.permitted_nbd_servers,
         virt_type=None if settings.virt_type is VirtType.AUTO else settings.virt_type.value,

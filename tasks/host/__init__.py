@@ -21,7 +21,7 @@ from tasks.host.devices import (
 from tasks.host.domains import DirectBoot, Domain, Domains, DomainState, Guest, GuestDisk, Identity, Platform
 from tasks.host.earlier_work import EarlierWork
 from tasks.host.errors import HostError
-from tasks.host.files import Disk, Disks, Image, Images
+from tasks.host.files import Disk, Disks, FetchWatch, Image, Images, ImageSource
 from tasks.host.migrations import (
     Departure,
     Half,
@@ -47,6 +47,7 @@ __all__ = [
     "DomainState",
     "Domains",
     "EarlierWork",
+    "FetchWatch",
     "Guest",
     "GuestDevice",
     "GuestDisk",
@@ -57,6 +58,7 @@ __all__ = [
     "HostError",
     "Identity",
     "Image",
+    "ImageSource",
     "Images",
     "Interfaces",
     "LocalDisk",

@@ -1,5 +1,6 @@
 """Files: the images that guests are made from, and the disks that they write."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -12,6 +13,19 @@ class Image:
     path: str  #: with links resolved
     format: str
     virtual_size_bytes: int
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Where an image is fetched from, and what it must then be."""
+
+    url: str  #: file, http or https
+    format: str
+    sha256: str | None = None  #: in lower-case hexadecimal
+
+
+#: Told of a fetch's bytes, done and in all, about once a second; False ends it. What it raises leaves the fetch.
+FetchWatch = Callable[[int, int], bool]
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,30 @@ class Images(Protocol):
 
     def require_file(self, path: str) -> None:
         """Raise HostError(PERMANENT) unless ``path`` is a readable file below an image root."""
+        ...
+
+    def identify(self, source: ImageSource) -> str:
+        """The key that the image has in this host's cache: of its SHA-256, or of its URL and what tells a change there.
+
+        Only without a SHA-256 is the source asked. Raises HostError(PERMANENT) when the URL is not permitted here.
+        """
+        ...
+
+    def cached(self, key: str, declared_format: str) -> Image | None:
+        """The image that the cache has under the key, inspected; None when it has none.
+
+        Raises HostError(PERMANENT) when it is not of the declared format, or not fit to be used.
+        """
+        ...
+
+    def fetch(self, source: ImageSource, key: str, watch: FetchWatch) -> None:
+        """Have the image in the cache, under the key: verified, inspected, and then never written again.
+
+        Many may ask for one key at once: it is fetched once. HostError(PERMANENT) when the source has it not, gives
+        something else, too much, or takes too long; HostError(RESOURCE) when there is no room for it;
+        HostError(TRANSIENT) when ``watch`` ended it, or the source does not answer. With a SHA-256 a later fetch
+        goes on where this one ended.
+        """
         ...
 
 

@@ -7,16 +7,8 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from tasks.requests import Request
 from tasks.requests.devices import Interface, Volume, refuse_twins
 from tasks.requests.hardware import Hardware
+from tasks.requests.images import Image
 from tasks.requests.parts import HostPath, Part, printable
-
-
-class Image(Part):
-    """A file to make the root disk from."""
-
-    path: HostPath = Field(description="absolute path on the host, below one of its image roots")
-    format: Annotated[str, StringConstraints(pattern="^(qcow2|raw)$")] = Field(
-        default="qcow2", description="qcow2 or raw; must be what the file is"
-    )
 
 
 class Boot(Part):

@@ -6,6 +6,7 @@ from tasks.host import Host
 from tasks.operation import Absent, NotNeeded, NotOurs, Sight, There, Work
 from tasks.requests.destroy import DestroyRequest
 from tasks.requests.spawn import SpawnRequest
+from tasks.steps.image import image_of
 
 ROOT = "root"
 _BYTES_PER_GIB = 1024**3
@@ -38,7 +39,7 @@ class RootDiskCreated:
     def do(self, work: Work[SpawnRequest], host: Host) -> None:
         """Makes the disk under a name of this epoch, and publishes it by rename."""
         request = work.request
-        image = None if request.image is None else host.images.inspect(request.image.path, request.image.format)
+        image = image_of(work, host)
         size = (request.disk_gib or 0) * _BYTES_PER_GIB
         if image is not None:
             size = size or image.virtual_size_bytes

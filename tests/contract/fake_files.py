@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from models.states import ErrorClass
-from tasks.host import Disk, HostError, Image
+from tasks.host import Disk, FetchWatch, HostError, Image, ImageSource
 from tests.contract.faults import Room, Script, port
 
 STATE = "/fake/instances"
 IMAGE_ROOT = "/fake/images"
+CACHE = "/fake/image-cache"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _FILE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.(?P<format>qcow2|raw)")
 
@@ -35,6 +36,19 @@ class FakeImage:
     format: str
     virtual_size_bytes: int
     refers_to: str | None = None
+    sha256: str | None = None
+
+
+def _inspected(path: str, image: FakeImage, declared_format: str) -> Image:
+    if image.format != declared_format:
+        raise HostError(ErrorClass.PERMANENT, f"{path} is declared {declared_format}, but it is {image.format}")
+    if image.refers_to:
+        raise HostError(ErrorClass.PERMANENT, f"{path} refers to another file")
+    return Image(path, image.format, image.virtual_size_bytes)
+
+
+def _path_of(url: str) -> str:
+    return url.removeprefix("file://")
 
 
 class FakeImages(Room):
@@ -44,21 +58,54 @@ class FakeImages(Room):
         super().__init__(script)
         self.files: dict[str, FakeImage] = {}
         self.outside: dict[str, FakeImage] = {}
+        self.cache: dict[str, FakeImage] = {}
+        self.fetches: list[str] = []  #: the URLs that were really read
 
     @port("images.inspect")
     def inspect(self, path: str, declared_format: str) -> Image:
         """The image as put."""
-        image = self._file(path)
-        if image.format != declared_format:
-            raise HostError(ErrorClass.PERMANENT, f"{path} is declared {declared_format}, but it is {image.format}")
-        if image.refers_to:
-            raise HostError(ErrorClass.PERMANENT, f"{path} refers to another file")
-        return Image(path, image.format, image.virtual_size_bytes)
+        return _inspected(path, self._file(path), declared_format)
 
     @port("images.require_file")
     def require_file(self, path: str) -> None:
         """Whether it was put."""
         self._file(path)
+
+    @port("images.identify")
+    def identify(self, source: ImageSource) -> str:
+        """By SHA-256, or by what the file is now."""
+        if source.sha256 is not None:
+            self._permit(source.url)
+            return f"sha256-{source.sha256}"
+        return f"url-{source.url}-{self._file(_path_of(source.url))}"
+
+    @port("images.cached")
+    def cached(self, key: str, declared_format: str) -> Image | None:
+        """As fetched."""
+        with self.script.changed:
+            image = self.cache.get(key)
+        return None if image is None else _inspected(f"{CACHE}/{key}", image, declared_format)
+
+    @port("images.fetch")
+    def fetch(self, source: ImageSource, key: str, watch: FetchWatch) -> None:
+        """Note it, once; half of it is told of first."""
+        image = self._file(_path_of(source.url))
+        with self.script.changed:
+            if key in self.cache:
+                return
+            size = image.virtual_size_bytes
+            if not watch(size // 2, size):
+                raise HostError(ErrorClass.TRANSIENT, f"fetching {source.url} was ended before it was done")
+            if source.sha256 is not None and source.sha256 != image.sha256:
+                raise HostError(ErrorClass.PERMANENT, f"what {source.url} gives has the SHA-256 {image.sha256}")
+            _inspected(source.url, image, source.format)
+            self.cache[key] = image
+            self.fetches.append(source.url)
+            self.script.changed.notify_all()
+
+    def _permit(self, url: str) -> None:
+        if _path_of(url) in self.outside:
+            raise HostError(ErrorClass.PERMANENT, f"{_path_of(url)} does not lie below an image root")
 
     def put(self, name: str, image: FakeImage) -> str:
         """Put a file below the image root; its path."""

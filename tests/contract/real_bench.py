@@ -15,6 +15,7 @@ from tests.lab.nbd import NbdServer
 from tests.lab.network import GUESTS_BRIDGE
 from tests.lab.places import program
 from worker.host.hypervisor import Hypervisor
+from worker.host.images.room import ImageRules
 
 LOOPBACK = "127.0.0.1"
 
@@ -56,7 +57,7 @@ class Places:
         return Hypervisor(
             uri=uri,
             state_folder=str(self.state),
-            image_roots=(str(self.images),),
+            image_rules=ImageRules(roots=(str(self.images),)),
             volume_roots=(str(self.volumes),),
             nbd_servers=(LOOPBACK,),
             virt_type="qemu",

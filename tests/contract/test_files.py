@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from models.states import ErrorClass
-from tasks.host import Disk, Guest, GuestDisk, HostError, Identity
+from tasks.host import Disk, Guest, GuestDisk, HostError, Identity, ImageSource
 from tests.contract.bench import Bench
 
 MIB = 1024**2
@@ -218,6 +218,78 @@ def test_a_file_outside_the_image_roots_is_refused(bench: Bench, instance: UUID)
 def test_a_required_file_may_be_of_any_format(bench: Bench, instance: UUID) -> None:
     """A kernel is no image."""
     bench.host.images.require_file(bench.image(f"{instance}.img", "raw", MIB))
+
+
+# --- images that are fetched
+
+
+def source_of(path: str, image_format: str = "raw", sha256: str | None = None) -> ImageSource:
+    """A file of the host, to be fetched."""
+    return ImageSource(f"file://{path}", image_format, sha256)
+
+
+def go_on(_done: int, _total: int) -> bool:
+    """A watch that never ends a fetch."""
+    return True
+
+
+def test_a_fetched_image_is_in_the_cache_as_it_is(bench: Bench, instance: UUID) -> None:
+    """Not before; and a second fetch finds it there."""
+    images = bench.host.images
+    path = bench.image(f"{instance}.img", "qcow2", 2 * MIB)
+    source = source_of(path, "qcow2")
+    key = images.identify(source)
+    assert images.cached(key, "qcow2") is None
+    for _ in range(2):
+        images.fetch(source, key, go_on)
+        found = images.cached(key, "qcow2")
+        assert found is not None
+        assert (found.format, found.virtual_size_bytes) == ("qcow2", 2 * MIB)
+        assert found.path != path
+    assert images.identify(source) == key
+
+
+def test_a_disk_is_made_from_a_fetched_image(bench: Bench, instance: UUID) -> None:
+    """As from any other."""
+    images, disks = bench.host.images, bench.host.disks
+    source = source_of(bench.image(f"{instance}.img", "raw", 2 * MIB))
+    key = images.identify(source)
+    images.fetch(source, key, go_on)
+    image = images.cached(key, "raw")
+    assert image is not None
+    path = disks.path_for(instance, "root", "qcow2")
+    disks.create(instance, path, size_bytes=0, backing=image, epoch=1)
+    assert disks.find(instance, path) == Disk(path, "qcow2", 2 * MIB, image.path)
+
+
+def test_an_image_with_another_checksum_is_not_taken(bench: Bench, instance: UUID) -> None:
+    """For good, and the cache does not have it."""
+    images = bench.host.images
+    source = source_of(bench.image(f"{instance}.img", "raw", MIB), sha256="0" * 63 + "1")
+    key = images.identify(source)
+    assert refusal(lambda: images.fetch(source, key, go_on)).error_class is ErrorClass.PERMANENT
+    assert images.cached(key, "raw") is None
+
+
+def test_an_image_that_is_not_fit_is_not_taken(bench: Bench, instance: UUID) -> None:
+    """Of another format, or referring to another file."""
+    images = bench.host.images
+    for source in (
+        source_of(bench.image(f"{instance}.a", "qcow2", MIB), "raw"),
+        source_of(bench.image_with_backing(f"{instance}.b"), "qcow2"),
+    ):
+        key = images.identify(source)
+        assert refusal(partial(images.fetch, source, key, go_on)).error_class is ErrorClass.PERMANENT
+        assert images.cached(key, source.format) is None
+
+
+def test_an_image_is_not_fetched_from_outside_the_roots(bench: Bench, instance: UUID) -> None:
+    """With and without a checksum."""
+    path = bench.image_outside(f"{instance}.img")
+    for sha256 in (None, "0" * 64):
+        error = refusal(partial(bench.host.images.identify, source_of(path, sha256=sha256)))
+        assert error.error_class is ErrorClass.PERMANENT
+        assert path in str(error)
 
 
 # --- earlier work, and everything together

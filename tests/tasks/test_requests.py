@@ -18,7 +18,7 @@ SPAWN = {
     "name": "a guest",
     "memory_mib": 512,
     "vcpus": 2,
-    "image": {"path": "/images/a.qcow2", "format": "qcow2"},
+    "image": {"path": "/images/a.qcow2", "url": None, "format": "qcow2", "sha256": None},
     "disk_gib": 10,
     "boot": {"kernel": "/images/vmlinuz", "initrd": "/images/initrd", "cmdline": "console=ttyS0"},
     "volumes": [{"id": "v1", "kind": "file", "path": "/volumes/v1", "format": "raw", "read_only": False}],
@@ -93,7 +93,10 @@ BAD = [
     ("colour", "blue", "colour: extra inputs are not permitted."),
     ("image.colour", "blue", "image.colour: extra inputs are not permitted."),
     ("boot.colour", "blue", "boot.colour: extra inputs are not permitted."),
-    ("image.path", MISSING, "image.path: field required."),
+    ("image.path", MISSING, "image: it needs either path or url."),
+    ("image.url", "https://images.example/a", "image: it needs either path or url."),
+    ("image.sha256", "0" * 64, "image: sha256 goes with url, not with path."),
+    ("image.sha256", "0" * 63, "image.sha256: string should match pattern '^[0-9a-f]{64}$'."),
     ("image.path", "images/a.qcow2", "image.path: path is not absolute."),
     ("image.path", "/", "image.path: string should have at least 2 characters."),
     ("image.path", "/" + "a" * 4096, "image.path: string should have at most 4096 characters."),
@@ -110,6 +113,61 @@ BAD = [
 def test_a_bad_field_gets_one_sentence_that_names_it(field: str, value: object, sentence: str) -> None:
     """Nothing is coerced, nothing unknown is overlooked."""
     assert refused(changed(field, value)) == sentence
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://images.example/debian.qcow2",
+        "https://images.example:8443/debian.qcow2?key=1",
+        "https://[2001:db8::1]/a",
+        "file:///images/debian%20.qcow2",
+    ],
+)
+def test_an_image_may_be_fetched(url: str) -> None:
+    """From a server, or from a file of the host."""
+    image = parse(SpawnRequest, {"name": "vm", "memory_mib": 64, "image": {"url": url}}).image
+    assert image is not None
+    assert (image.url, image.path) == (url, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("ftp://images.example/a", "begins with none of"),
+        ("nbd:unix:/run/secret", "begins with none of"),
+        ("/etc/shadow", "begins with none of"),
+        ("https:///a/b/c", "names no server"),
+        ("https://user@images.example/a", "user or a password"),
+        ("https://images.example/a#b", "fragment"),
+        ("https://images.example/a/../b", "lead elsewhere"),
+        ("https://images.example/a/%2e%2e/b", "lead elsewhere"),
+        ("https://images.example/a%2fb", "lead elsewhere"),
+        ("https://images.example/a\\b", "lead elsewhere"),
+        ("https://images.example/a b", "must be percent-encoded"),
+        ("https://images.example/\u00e4", "must be percent-encoded"),
+        ("https://images.example:port/a", "cannot be read"),
+        ("https://images.example:99999/a", "cannot be read"),
+        ("https://[::1/a", "cannot be read"),
+        ("file://other/images/a", "not file:///PATH"),
+        ("file:images/a", "not file:///PATH"),
+        ("file:///images/a?b", "not file:///PATH"),
+        ("file:///images/../../etc/shadow", "lead elsewhere"),
+        ("https://images.example/" + "a" * 2048, "at most 2048 characters"),
+    ],
+)
+def test_a_url_that_names_something_else_is_refused(url: str, why: str) -> None:
+    """Before anything is asked for, and the sentence names the field."""
+    sentence = refused({"name": "vm", "memory_mib": 64, "image": {"url": url}})
+    assert sentence.startswith("image.url: ")
+    assert why in sentence
+
+
+def test_plain_http_needs_a_checksum() -> None:
+    """Anybody on the way could put another image there."""
+    image = {"url": "http://images.example/a"}
+    assert refused({"name": "vm", "memory_mib": 64, "image": image}) == "image: a plain http url needs sha256."
+    parse(SpawnRequest, {"name": "vm", "memory_mib": 64, "image": {**image, "sha256": "0" * 64}})
 
 
 @pytest.mark.parametrize("field", ["image", "boot"])

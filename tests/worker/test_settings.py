@@ -63,6 +63,10 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
         "result_url": None,
         "libvirt_uri": None,
         "image_roots": None,
+        "image_urls": "",
+        "image_cache_max_gib": 100,
+        "image_max_gib": 1024,
+        "image_timeout_s": 3600,
         "virt_type": VirtType.AUTO,
         "console_log_max_mib": 2,
         "volume_roots": None,
@@ -151,6 +155,20 @@ def test_results_go_to_the_broker_where_that_is_redis(
     """Unless they are sent elsewhere."""
     settings = loaded(monkeypatch, DATABASE_URL="postgresql+psycopg://h/d", **variables)
     assert settings.results_url == results
+
+
+def test_prefixes_of_image_urls_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None by default."""
+    assert loaded(monkeypatch).permitted_image_urls == ()
+    urls = loaded(monkeypatch, IMAGE_URLS="https://a/b/, http://10.0.0.1:80,").permitted_image_urls
+    assert urls == ("https://a/b/", "http://10.0.0.1:80")
+
+
+@pytest.mark.parametrize("prefix", ["images.example", "file:///images", "https://a/?b", "https://", "https://u@a/"])
+def test_a_worker_with_a_wrong_prefix_refuses_to_start(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
+    """And names the variable."""
+    with pytest.raises(ConfigurationError, match=r"^HOSTLER_IMAGE_URLS: "):
+        refuse_half_a_worker(loaded(monkeypatch, IMAGE_URLS=prefix))
 
 
 def test_image_roots_are_separated_by_colons(monkeypatch: pytest.MonkeyPatch) -> None:

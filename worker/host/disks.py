@@ -3,7 +3,8 @@
 import os
 import re
 import stat
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Final
 from uuid import UUID
 
@@ -13,17 +14,36 @@ from worker.host import qemu_img
 from worker.host.errors import os_errors
 from worker.host.folders import Folders
 from worker.host.headers import qcow2_header
+from worker.host.space import Space
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _FILE: Final = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]{0,62})\.(?P<format>qcow2|raw)")
 _HALF: Final = re.compile(r"(?P<file>.+)\.(?P<epoch>[0-9]+)\.part")
 
 
+#: What a new qcow2 file takes until a guest writes to it: its tables (measured: 196 to 260 KiB up to 1 TiB).
+NEW_DISK_BYTES: Final = 1024**2
+
+
+def _unheld(_image: Image) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class FileDisks:
     """The port's `Disks`, as files below the state folder."""
 
-    def __init__(self, folders: Folders, *, qemu_img_program: str = "qemu-img") -> None:
+    def __init__(
+        self,
+        folders: Folders,
+        *,
+        qemu_img_program: str = "qemu-img",
+        space: Space | None = None,
+        held: Callable[[Image], AbstractContextManager[None]] = _unheld,
+    ) -> None:
+        """``held`` keeps an image as it is while a disk is made from it."""
         self._folders = folders
+        self._space = space or Space()
+        self._held = held
         self._program = qemu_img_program
 
     def path_for(self, instance: UUID, name: str, disk_format: str) -> str:
@@ -60,8 +80,11 @@ class FileDisks:
             # Halves of this epoch and earlier ones have no owner any more; one of a later epoch would have.
             self._remove_halves(instance, folder, file, up_to=epoch)
             try:
-                qemu_img.create_qcow2(f"{self._folders.path(instance)}/{half}", size, backing, program=self._program)
-                _publish(half, file, folder)
+                with self._base_and_space(backing, path):
+                    qemu_img.create_qcow2(
+                        f"{self._folders.path(instance)}/{half}", size, backing, program=self._program
+                    )
+                    _publish(half, file, folder)
             except (HostError, OSError):
                 with suppress(OSError):  # the first error is the one to tell; a later removal takes the half
                     os.unlink(half, dir_fd=folder)
@@ -90,6 +113,14 @@ class FileDisks:
         if halves:
             qemu_img.end_children(self._folders.path(instance))
         self._folders.remove(instance)
+
+    @contextmanager
+    def _base_and_space(self, backing: Image | None, path: str) -> Iterator[None]:
+        with (
+            nullcontext() if backing is None else self._held(backing),
+            self._space.reserved(self._folders.all, NEW_DISK_BYTES, f"create the disk {path}"),
+        ):
+            yield
 
     def _file(self, instance: UUID, path: str) -> tuple[str, str]:
         """The file's name within the instance's folder, and its format; a path of anything else is refused."""

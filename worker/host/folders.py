@@ -36,6 +36,11 @@ class Folders:
             raise HostError(ErrorClass.PERMANENT, f"the state folder {state_folder!r} is not an absolute path")
         self._instances = f"{state_folder.rstrip('/')}/instances"
 
+    @property
+    def all(self) -> str:
+        """The folder that they are in, made or not."""
+        return self._instances
+
     def path(self, instance: UUID) -> str:
         """The instance's folder, made or not."""
         return f"{self._instances}/{instance}"

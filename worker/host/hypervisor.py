@@ -15,13 +15,14 @@ from worker.host.errors import Call
 from worker.host.facts import HostFacts, read_facts
 from worker.host.folders import Folders
 from worker.host.guest_xml import GuestSurroundings
-from worker.host.images import FileImages
+from worker.host.images.room import HostImages, ImageRules
 from worker.host.interfaces import HostInterfaces
 from worker.host.inventory import read_inventory
 from worker.host.migrations.room import LibvirtMigrations
 from worker.host.platforms import Platforms
 from worker.host.power import LibvirtPower
 from worker.host.roots import Roots
+from worker.host.space import Space
 from worker.host.volumes.local import BlockVolumes, FileVolumes
 from worker.host.volumes.nbd import NbdVolumes
 from worker.host.volumes.room import HostVolumes
@@ -43,7 +44,7 @@ class Hypervisor:
         *,
         uri: str,
         state_folder: str,
-        image_roots: tuple[str, ...] = (),
+        image_rules: ImageRules = ImageRules(),  # noqa: B008 - a frozen value
         volume_roots: tuple[str, ...] = (),
         nbd_servers: tuple[str, ...] = (),
         virt_type: str | None = None,
@@ -67,8 +68,9 @@ class Hypervisor:
         self._devices = LibvirtDevices(self.connections, self._volumes)
         self._power = LibvirtPower(self.connections)
         self._interfaces = HostInterfaces(self.connections)
-        self._images = FileImages(image_roots)
-        self._disks = FileDisks(folders, qemu_img_program=qemu_img_program)
+        self._space = Space()
+        self._images = HostImages(state_folder, folders, image_rules, self._space)
+        self._disks = FileDisks(folders, qemu_img_program=qemu_img_program, space=self._space, held=self._images.held)
         self._migrations = LibvirtMigrations(self.connections, folders, self.facts, self._images.require_file)
 
     @property
@@ -87,7 +89,7 @@ class Hypervisor:
         return self._power
 
     @property
-    def images(self) -> FileImages:
+    def images(self) -> HostImages:
         """Its image files."""
         return self._images
 

@@ -11,7 +11,9 @@ import pytest
 from models.states import ErrorClass
 from tasks.host import HostError
 from tests.lab.places import program
-from worker.host.images import FileImages
+from worker.host.images.inspecting import Inspector
+from worker.host.images.local import FileImages
+from worker.host.roots import Roots
 
 MIB = 1024**2
 
@@ -24,10 +26,15 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
+def below(*roots: str) -> FileImages:
+    """Images below these roots, of a TiB at most."""
+    return FileImages(Roots(roots, called="an image root", setting="HOSTLER_IMAGE_ROOTS"), Inspector(1024**4))
+
+
 @pytest.fixture
 def images(root: Path) -> FileImages:
     """Images below that root."""
-    return FileImages((str(root),))
+    return below(str(root))
 
 
 def qcow2(path: Path, *options: str) -> Path:
@@ -55,7 +62,7 @@ def refusal(images: FileImages, path: Path | str, declared: str = "raw") -> str:
 
 def test_without_a_root_no_image_can_be_used(root: Path) -> None:
     """And the sentence names the setting."""
-    assert "HOSTLER_IMAGE_ROOTS" in refusal(FileImages(()), raw(root / "a"))
+    assert "HOSTLER_IMAGE_ROOTS" in refusal(below(), raw(root / "a"))
 
 
 def test_a_link_within_the_roots_is_followed_to_the_file(images: FileImages, root: Path) -> None:
@@ -79,7 +86,7 @@ def test_a_root_that_is_a_link_is_a_root(root: Path, tmp_path: Path) -> None:
     """The operator's own links are the operator's business."""
     (tmp_path / "link").symlink_to(root)
     raw(root / "a")
-    assert FileImages((str(tmp_path / "link"),)).inspect(str(tmp_path / "link" / "a"), "raw").path == str(root / "a")
+    assert below(str(tmp_path / "link")).inspect(str(tmp_path / "link" / "a"), "raw").path == str(root / "a")
 
 
 def test_a_root_is_not_a_prefix_of_a_name(images: FileImages, root: Path) -> None:

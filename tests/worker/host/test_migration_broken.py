@@ -35,6 +35,7 @@ from tests.lab.namespaces import configure, inside
 from tests.lab.places import program, scratch_folder
 from tests.lab.waiting import eventually
 from worker.host.hypervisor import Hypervisor
+from worker.host.images.room import ImageRules
 from worker.host.migrations.calls import Questions
 from worker.host.migrations.peers import Peers
 
@@ -55,7 +56,12 @@ class Scene:
         self.pair = pair
         self.instance: UUID = uuid4()
         self.here, self.there = (
-            Hypervisor(uri=host.uri, state_folder=str(folder / name), image_roots=(str(folder),), virt_type="qemu")
+            Hypervisor(
+                uri=host.uri,
+                state_folder=str(folder / name),
+                image_rules=ImageRules(roots=(str(folder),)),
+                virt_type="qemu",
+            )
             for name, host in (("here", pair.first), ("there", pair.second))
         )
         for host in (self.here, self.there):
