@@ -29,7 +29,7 @@ from worker.after_boot import start_after_boot
 from worker.celery_app import ops, revoking
 from worker.celery_app.app import build_app
 from worker.celery_app.postman import Postman
-from worker.celery_app.process import keep_our_logging, serve, worker_name
+from worker.celery_app.process import end_before_serving, keep_our_logging, serve, worker_name
 from worker.celery_app.rings import Rings
 from worker.consoles import ConsoleKeeper
 from worker.doctor.examination import at_start
@@ -224,8 +224,12 @@ def _stop_each(*threads: _Stoppable) -> None:
 
 
 def _stop_in_good_order(_signal: int, _frame: object) -> None:
-    """Asked to stop while still starting: leave through the same doors."""
-    sys.exit(0)
+    """Asked to stop while still starting: start, and then end; each wait on the way there has its deadline.
+
+    An exception from here could come while an import holds Python's lock, and leave it held. Asked twice, it is raised.
+    """
+    if end_before_serving():
+        sys.exit(0)
 
 
 def _refuse(finding: Finding) -> None:

@@ -15,24 +15,29 @@ ENABLED = {"START_AFTER_BOOT": "true"}
 
 
 def test_guests_run_again_after_their_host_has_booted(
-    site: Site, libvirt_host: LibvirtHost, instance: UUID, small_guest: dict[str, object]
+    postgresql_url: str, redis_url: str, instance: UUID, small_guest: dict[str, object]
 ) -> None:
     """The one that ran, once, with its history telling why; the one that was stopped stays off."""
-    stopped = uuid4()
-    site.start_worker(settings=ENABLED, boot_id="first")
-    for each in (instance, stopped):
-        done(site, "spawn", each, small_guest)
-    done(site, "stop", stopped, {"timeout_s": 0})
+    with (
+        LibvirtHost("booting") as host,
+        Site(libvirt=host, database_url=postgresql_url, broker_url=redis_url) as site,
+    ):
+        assert site.hostler("db", "upgrade").returncode == 0
+        stopped = uuid4()
+        site.start_worker(settings=ENABLED, boot_id="first")
+        for each in (instance, stopped):
+            done(site, "spawn", each, small_guest)
+        done(site, "stop", stopped, {"timeout_s": 0})
 
-    site.kill_worker()
-    libvirt_host.reboot()
-    assert site.qemu_pids(instance) == []
-    site.start_worker(settings=ENABLED, boot_id="second")
-    job = site.settled(f"after-boot.second.{instance}")
-    assert job["state"] == "succeeded", job
-    assert (running(libvirt_host, instance), running(libvirt_host, stopped)) == (True, False)
+        site.kill_worker()
+        host.reboot()
+        assert site.qemu_pids(instance) == []
+        site.start_worker(settings=ENABLED, boot_id="second")
+        job = site.settled(f"after-boot.second.{instance}")
+        assert job["state"] == "succeeded", job
+        assert (running(host, instance), running(host, stopped)) == (True, False)
 
-    assert [found.id for found in reading.list_jobs(site.database) if found.operation == "start"] == [job["id"]]
-    assert site.boots(instance) == 2
-    for each in (instance, stopped):
-        done(site, "destroy", each, {})
+        assert [found.id for found in reading.list_jobs(site.database) if found.operation == "start"] == [job["id"]]
+        assert site.boots(instance) == 2
+        for each in (instance, stopped):
+            done(site, "destroy", each, {})

@@ -13,6 +13,7 @@ def starts(folder: Path, guest: UUID | str) -> list[str]:
     for log in sorted(folder.glob("*.log")):
         text = log.read_text(errors="replace")
         begins = [match.start() for match in _START.finditer(text)]
-        sections = [text[begin:end] for begin, end in zip(begins, [*begins[1:], len(text)], strict=True)]
+        ends = [*begins[1:], len(text)][: len(begins)]  # a guest that never came to be started has a log, too
+        sections = [text[begin:end] for begin, end in zip(begins, ends, strict=True)]
         found += [section for section in sections if f"-uuid {UUID(str(guest))}" in section]
     return sorted(found)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from celery import Celery
 from celery.platforms import SecurityWarning  # type: ignore[attr-defined]  # the stubs lack it
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
+from celery.worker import state
 
 from worker.celery_app.app import OPS_QUEUE, queue_name
 
@@ -22,6 +23,13 @@ def keep_our_logging() -> None:
     setup_logging.connect(_logging_is_set_up, weak=False)
     # Celery warns root of messages that run code; ours are JSON, and a system libvirt is commanded as root.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+
+
+def end_before_serving() -> bool:
+    """Have `serve` end as soon as it has begun; whether that was asked for before."""
+    before = state.should_stop is not None
+    setattr(state, "should_stop", 0)  # noqa: B010  # its stubs know of None alone
+    return before
 
 
 def _logging_is_set_up(**_fields: object) -> None:
