@@ -69,6 +69,13 @@ def libvirt_host() -> Iterator[LibvirtHost]:
         yield host
 
 
+@pytest.fixture
+def own_libvirt_host() -> Iterator[LibvirtHost]:
+    """A host of the test's own, whose libvirtd it may kill: others keep connections to the shared one."""
+    with LibvirtHost("lab-own") as host:
+        yield host
+
+
 @pytest.fixture(scope="session")
 def network() -> Iterator[Network]:
     """The network of the two hosts that tests of migration share."""

@@ -82,21 +82,19 @@ def test_a_worker_that_was_displaced_says_nothing(desk: Desk) -> None:
 
 
 @pytest.mark.real
-def test_a_libvirtd_that_dies_and_comes_back(desk: Desk, libvirt_host: LibvirtHost, tmp_path: Path) -> None:
+def test_a_libvirtd_that_dies_and_comes_back(desk: Desk, own_libvirt_host: LibvirtHost, tmp_path: Path) -> None:
     """Seen through the worker's own connections."""
-    hypervisor = Hypervisor(uri=libvirt_host.uri, state_folder=str(tmp_path))
+    hypervisor = Hypervisor(uri=own_libvirt_host.uri, state_folder=str(tmp_path))
     watch = vigil(desk, hypervisor.require_answer)
     try:
         watch.ask()
-        libvirt_host.kill()
+        own_libvirt_host.kill()
         for _ in range(3):  # the first may find the broken connection, and only that
             watch.ask()
         lost = state(desk)
-        libvirt_host.start()
+        own_libvirt_host.start()
         watch.ask()
     finally:
-        if not libvirt_host.libvirtd.alive:
-            libvirt_host.start()
         hypervisor.close()
 
     assert lost[0] is HostState.DISABLED

@@ -177,13 +177,13 @@ def test_calls_are_counted_while_they_last() -> None:
 
 @pytest.mark.real
 def test_calls_that_a_hung_libvirtd_keeps(
-    libvirt_host: LibvirtHost, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    own_libvirt_host: LibvirtHost, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are counted from outside; the worker would end, and once they return all is well."""
     monkeypatch.setattr(module, "STUCK_LIMIT", 2)
     monkeypatch.setattr(module, "STUCK_AFTER_S", 0.2)
     left = Left()
-    with closing(Connections(libvirt_host.uri)) as connections:
+    with closing(Connections(own_libvirt_host.uri)) as connections:
         watchdog = Watchdog(Supervisor(listener.address, 60), connections.stuck, lambda: 0.0, left)
 
         def ask() -> None:
@@ -194,14 +194,14 @@ def test_calls_that_a_hung_libvirtd_keeps(
         watchdog.look()
         well = listener.heard()
         threads = [threading.Thread(target=ask, name=f"asks-{number}", daemon=True) for number in range(3)]
-        libvirt_host.freeze()
+        own_libvirt_host.freeze()
         try:
             for thread in threads:
                 thread.start()
             eventually(lambda: watchdog.look() or left.status is not None, "the worker would end", 10)
             hung = listener.heard()
         finally:
-            libvirt_host.thaw()
+            own_libvirt_host.thaw()
         for thread in threads:
             thread.join(30)
         assert not any(thread.is_alive() for thread in threads)
