@@ -13,13 +13,13 @@ from models.states import ErrorClass
 from tasks.host import Domain, DomainState, Guest, HostError, Identity, Platform, Volume
 from worker.host.connections import ConnectionClass, Connections
 from worker.host.device_xml import DiskSource
-from worker.host.domain_document import refuse_anothers
-from worker.host.errors import Call, is_look_first
+from worker.host.domain_calls import DomainCalls
+from worker.host.errors import Call
 from worker.host.event_loop import Wakeups
 from worker.host.folders import Folders
 from worker.host.guest_xml import GuestSurroundings, domain_xml
 from worker.host.marking import owners_of, refuse_other, write_mark
-from worker.host.sightings import Presence, presence_of, sighting_of
+from worker.host.sightings import Presence, sighting_of
 
 #: Whoever starts a guest again while it is being killed wins after so many rounds, and the job waits.
 KILL_ROUNDS: Final = 3
@@ -60,6 +60,7 @@ class LibvirtDomains:
         describe: Callable[[Volume], DiskSource],
     ) -> None:
         self._connections = connections
+        self._calls = DomainCalls(connections)
         self._folders = folders
         self._platform = platform
         self._surroundings = surroundings
@@ -111,22 +112,22 @@ class LibvirtDomains:
         if guest.platform is None:
             guest = replace(guest, platform=self.platform(guest.hardware.machine_type))
         document = domain_xml(guest, self._surroundings(self._folders.console_log(instance)), self._describe)
-        self._ours(ConnectionClass.SPAWN, instance)
+        self._calls.ours(ConnectionClass.SPAWN, instance)
         self._folders.make_console_log(instance)
         with self._connections.calling(ConnectionClass.SPAWN, Call.DEFINE) as connection:
             connection.defineXML(document)
 
     def start(self, instance: UUID, *, paused: bool = False) -> None:
         """Start the domain; libvirt's refusal is no error if a look shows it active."""
-        present = self._ours(ConnectionClass.SPAWN, instance)
+        present = self._calls.ours(ConnectionClass.SPAWN, instance)
         if present is None:
             message = f"there is no domain {instance} to start"
             raise HostError(ErrorClass.PERMANENT, message, code="NO_DOMAIN", domain="QEMU")
         if present.active:
             return
         flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
-        refusal = self._attempt(ConnectionClass.SPAWN, Call.START, partial(present.domain.createWithFlags, flags))
-        if refusal and not _is_active(self._present(ConnectionClass.SPAWN, instance)):
+        refusal = self._calls.attempt(ConnectionClass.SPAWN, Call.START, partial(present.domain.createWithFlags, flags))
+        if refusal and not _is_active(self._calls.present(ConnectionClass.SPAWN, instance)):
             raise refusal
 
     def wait_running(self, instance: UUID, deadline_s: float) -> None:
@@ -150,24 +151,24 @@ class LibvirtDomains:
         """End the process, and see it ended. A guest that somebody starts again meanwhile is killed again."""
         refusal: HostError | None = None
         for _ in range(KILL_ROUNDS):
-            alive = self._ours(ConnectionClass.DESTROY, instance)
+            alive = self._calls.ours(ConnectionClass.DESTROY, instance)
             if alive is None or not alive.active:
                 return
             with self._connections.events.watching(instance) as wakeups:
-                refusal = self._attempt(ConnectionClass.DESTROY, Call.KILL, alive.domain.destroy)
+                refusal = self._calls.attempt(ConnectionClass.DESTROY, Call.KILL, alive.domain.destroy)
                 if not _is_active(self._wait_ended(instance, alive, wakeups)):
                     return
-        if _is_active(self._present(ConnectionClass.DESTROY, instance)):
+        if _is_active(self._calls.present(ConnectionClass.DESTROY, instance)):
             message = f"the domain {instance} is still active after {KILL_ROUNDS} kills; somebody may be starting it"
             raise HostError(ErrorClass.TRANSIENT, message) from refusal
 
     def undefine(self, instance: UUID) -> None:
         """Remove the definition of a domain that is not active: libvirt would leave an active one transient."""
-        present = self._ours(ConnectionClass.DESTROY, instance)
+        present = self._calls.ours(ConnectionClass.DESTROY, instance)
         if present:
             _refuse_active(present, instance)
             refusal = self._undefine(present.domain)
-            now = self._present(ConnectionClass.DESTROY, instance)
+            now = self._calls.present(ConnectionClass.DESTROY, instance)
             if now:
                 _refuse_active(now, instance)
                 message = f"the domain {instance} is still defined after it was undefined"
@@ -178,7 +179,7 @@ class LibvirtDomains:
         """What is there when that run of the domain has ended, or has had its time to."""
         end = time.monotonic() + END_OF_PROCESS_S
         while True:  # until the deadline, which each round compares
-            now = self._present(ConnectionClass.DESTROY, instance)
+            now = self._calls.present(ConnectionClass.DESTROY, instance)
             left = end - time.monotonic()
             if now is None or now.run != alive.run or left <= 0:
                 return now
@@ -188,32 +189,10 @@ class LibvirtDomains:
         """Undefine with the most flags that the driver knows; what it refused is for a look to judge."""
         for flags in _UNDEFINE_FLAGS:
             try:
-                return self._attempt(ConnectionClass.DESTROY, Call.UNDEFINE, partial(domain.undefineFlags, flags))
+                return self._calls.attempt(ConnectionClass.DESTROY, Call.UNDEFINE, partial(domain.undefineFlags, flags))
             except HostError as error:
                 if flags == _UNDEFINE_FLAGS[-1] or not _refuses_flags(error.__cause__):
                     raise
-        return None
-
-    def _present(self, connection_class: ConnectionClass, instance: UUID) -> Presence | None:
-        with self._connections.calling(connection_class, Call.LOOK) as connection:
-            return presence_of(connection, instance)
-
-    def _ours(self, connection_class: ConnectionClass, instance: UUID) -> Presence | None:
-        """What is there, if it is ours or nothing. Raises HostError(CONFLICT) when it is another's."""
-        present = self._present(connection_class, instance)
-        if present is not None:
-            refuse_anothers(instance, present.identity)
-        return present
-
-    def _attempt(self, connection_class: ConnectionClass, call: Call, effect: Callable[[], object]) -> HostError | None:
-        """Have the effect on a domain. Returned is an error that may mean 'so already', which a look must tell."""
-        try:
-            with self._connections.calling(connection_class, call):
-                effect()
-        except HostError as error:
-            if is_look_first(error, call):
-                return error
-            raise
         return None
 
 

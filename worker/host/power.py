@@ -12,10 +12,10 @@ import libvirt
 from models.states import ErrorClass
 from tasks.host import HostError
 from worker.host.connections import ConnectionClass, Connections
-from worker.host.domain_document import refuse_anothers
-from worker.host.errors import Call, is_look_first
+from worker.host.domain_calls import DomainCalls
+from worker.host.errors import Call
 from worker.host.event_loop import Wakeups
-from worker.host.sightings import Presence, presence_of
+from worker.host.sightings import Presence
 
 #: An event lost with a connection must not cost the whole deadline.
 LOOK_AGAIN_S: Final = 2.0
@@ -26,20 +26,21 @@ class LibvirtPower:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._calls = DomainCalls(connections)
 
     def shut_down(self, instance: UUID, *, deadline_s: float, again_every_s: float) -> None:
         """Asked through ACPI, or the guest's agent where there is one."""
         end = time.monotonic() + deadline_s
         asked_last: float | None = None
-        first = self._ours(instance)
+        first = self._calls.ours(ConnectionClass.DESTROY, instance)
         with self._connections.events.watching(instance) as wakeups:
             while first is not None and first.active:  # until the deadline, which each round compares
-                now = self._ours(instance)
+                now = self._calls.ours(ConnectionClass.DESTROY, instance)
                 if now is None or now.run != first.run or time.monotonic() >= end:
                     return
                 if asked_last is None or time.monotonic() >= asked_last + again_every_s:
                     asked_last = time.monotonic()
-                    self._attempt(Call.SHUT_DOWN, now.domain.shutdown)
+                    self._calls.attempt(ConnectionClass.DESTROY, Call.SHUT_DOWN, now.domain.shutdown)
                 _wait(wakeups, min(end, asked_last + again_every_s))
 
     def pause(self, instance: UUID) -> None:
@@ -59,7 +60,7 @@ class LibvirtPower:
             with self._connections.calling_alone(Call.SAVE) as connection:
                 connection.lookupByUUID(instance.bytes).managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
         except HostError:
-            now = self._ours(instance)
+            now = self._calls.ours(ConnectionClass.DESTROY, instance)
             if now is None or now.run == present.run or not self.is_saved(instance):
                 raise
         finally:
@@ -67,7 +68,7 @@ class LibvirtPower:
 
     def is_saved(self, instance: UUID) -> bool:
         """As libvirt knows."""
-        present = self._ours(instance)
+        present = self._calls.ours(ConnectionClass.DESTROY, instance)
         if present is None:
             return False
         with self._connections.calling(ConnectionClass.LOOK, Call.LOOK):
@@ -81,7 +82,7 @@ class LibvirtPower:
     def _steer(self, instance: UUID, call: Call, effect: Callable[[libvirt.virDomain], object], wanted: int) -> None:
         """Have the effect, unless it is so; libvirt's refusal is no error if a look shows that it is."""
         present = self._active(instance, call)
-        refusal = self._attempt(call, lambda: effect(present.domain))
+        refusal = self._calls.attempt(ConnectionClass.DESTROY, call, lambda: effect(present.domain))
         if refusal is not None:
             with self._connections.calling(ConnectionClass.LOOK, Call.LOOK):
                 state, _ = present.domain.state()
@@ -89,30 +90,11 @@ class LibvirtPower:
                 raise refusal
 
     def _active(self, instance: UUID, what: str) -> Presence:
-        present = self._ours(instance)
+        present = self._calls.ours(ConnectionClass.DESTROY, instance)
         if present is None or not present.active:
             message = f"the domain {instance} does not run; libvirt cannot {what}"
             raise HostError(ErrorClass.PERMANENT, message, code="OPERATION_INVALID", domain="QEMU")
         return present
-
-    def _ours(self, instance: UUID) -> Presence | None:
-        """What is there, if it is ours or nothing. Raises HostError(CONFLICT) when it is another's."""
-        with self._connections.calling(ConnectionClass.DESTROY, Call.LOOK) as connection:
-            present = presence_of(connection, instance)
-        if present is not None:
-            refuse_anothers(instance, present.identity)
-        return present
-
-    def _attempt(self, call: Call, effect: Callable[[], object]) -> HostError | None:
-        """Have the effect. Returned is an error that may mean 'so already', which a look must tell."""
-        try:
-            with self._connections.calling(ConnectionClass.DESTROY, call):
-                effect()
-        except HostError as error:
-            if is_look_first(error, call):
-                return error
-            raise
-        return None
 
 
 def _wait(wakeups: Wakeups, until: float) -> None:
