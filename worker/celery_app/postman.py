@@ -29,7 +29,7 @@ from typing_extensions import override
 from models.engine import Database
 from models.outbox import Letter, delivered, not_delivered, take_over, undelivered
 from models.records import JobRecord, Progress
-from models.states import JobState, OutboxKind
+from models.states import FINAL, JobState, OutboxKind
 from worker.celery_app.app import queue_name, task_name
 
 log = logging.getLogger(__name__)
@@ -71,10 +71,14 @@ def ring(app: Celery, job: JobRecord, host: str) -> None:
     )
 
 
-def forget(app: Celery, job: JobRecord) -> None:
-    """Have Celery know of no outcome of the job, where results are kept at all."""
-    if not isinstance(app.backend, DisabledBackend):
-        app.backend.forget(job.id)
+def forget(app: Celery, letter: Letter) -> None:
+    """Have Celery know of no outcome of the job's earlier runs, where results are kept at all.
+
+    Once the new run has ended there is nothing to forget: what is kept then may be its own.
+    """
+    if isinstance(app.backend, DisabledBackend) or letter.job.run != letter.run or letter.job.state in FINAL:
+        return
+    app.backend.forget(letter.job.id)
 
 
 def _payload(job: JobRecord) -> dict[str, Any]:
@@ -191,7 +195,7 @@ class Postman(threading.Thread):
         waiting = [number for number, until in self._not_before.items() if until > now]
         outcomes = undelivered(self._database, host=self._host, kind=OutboxKind.OUTCOME, but=waiting)
         others = undelivered(self._database, min_age=OTHERS_LETTERS_AGE, but=waiting)
-        for letter in (*outcomes, *(other for other in others if other.kind is OutboxKind.RING)):
+        for letter in (*outcomes, *(other for other in others if other.kind is not OutboxKind.OUTCOME)):
             self._deliver(letter)
         for letter in others:
             if self._is_anothers(letter) and take_over(self._database, letter):
@@ -212,7 +216,7 @@ class Postman(threading.Thread):
             if letter.kind is OutboxKind.OUTCOME:
                 self._say_outcome(letter)
             elif letter.kind is OutboxKind.FORGET:
-                forget(self._app, letter.job)
+                forget(self._app, letter)
             elif self._rings:
                 ring(self._app, letter.job, letter.host)
         except Exception as error:

@@ -13,9 +13,11 @@ def ring_now(settings: Settings, database: Database, job_id: str) -> str | None:
     app = None
     try:
         app = build_app(settings)
+        if settings.results_url is not None:
+            app.backend.get_state(job_id)  # connected before the letters are read, so that each is told while it holds
         for letter in undelivered(database, job=job_id):
             if letter.kind is OutboxKind.FORGET:
-                forget(app, letter.job)
+                forget(app, letter)
             elif letter.kind is OutboxKind.RING and settings.broker_url is not None:
                 ring(app, letter.job, letter.host)
             else:

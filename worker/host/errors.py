@@ -225,7 +225,7 @@ def translated(error: libvirt.libvirtError, call: Call) -> HostError:
     """The error in the port's words; the caller raises it from the original."""
     return HostError(
         row_for(error, call).error_class,
-        f"libvirt could not {call}: {error.get_error_message() or error}",
+        f"libvirt could not {call}: {' '.join((error.get_error_message() or str(error)).split())}",
         code=CODE_NAMES.get(error.get_error_code()),
         domain=DOMAIN_NAMES.get(error.get_error_domain()),
         errno=_errno(error),
