@@ -6,5 +6,10 @@ from tasks.requests.power import PauseRequest
 from tasks.steps.power import DomainPaused
 
 pause = Operation(
-    "pause", PauseRequest, steps=(DomainPaused(),), job_class=JobClass.POWER, instance_wanted_as=InstanceState.PAUSED
+    "pause",
+    PauseRequest,
+    steps=(DomainPaused(),),
+    job_class=JobClass.POWER,
+    no_return_after=DomainPaused.name,
+    instance_wanted_as=InstanceState.PAUSED,
 )

@@ -10,5 +10,6 @@ suspend = Operation(
     SuspendRequest,
     steps=(DomainSaved(),),
     job_class=JobClass.POWER,
+    no_return_after=DomainSaved.name,
     instance_wanted_as=InstanceState.SUSPENDED,
 )

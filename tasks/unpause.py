@@ -10,5 +10,6 @@ unpause = Operation(
     UnpauseRequest,
     steps=(DomainUnpaused(),),
     job_class=JobClass.POWER,
+    no_return_after=DomainUnpaused.name,
     instance_wanted_as=InstanceState.RUNNING,
 )

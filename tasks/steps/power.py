@@ -21,7 +21,7 @@ from tasks.steps.running import have_run, planned, standing_still
 
 #: How often a guest that does not shut down is asked again, in seconds: one that is still booting hears the next.
 ASK_AGAIN_S = 10.0
-#: How long a guest that has begun to shut down by itself is waited for is a step's own patience; starting takes this.
+#: How long a guest that is rebooted may take until it runs, in seconds.
 START_DEADLINE_S = 60.0
 #: libvirt's word for a guest that stands still because its memory is being written.
 _BEING_SAVED = "save"

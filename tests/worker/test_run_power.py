@@ -3,6 +3,7 @@
 import pytest
 
 from models.engine import Database
+from models.journal.asking import Asked, request_cancel
 from models.records import Json
 from models.states import ErrorClass, InstanceState, JobState, StepState
 from tasks.catalogue import OPERATIONS
@@ -119,6 +120,19 @@ def test_a_worker_that_dies_in_it_is_followed_by_one_that_ends_it(world: World, 
     assert world.details("a").job.state is JobState.SUCCEEDED
     assert (state_of(world), world.known.state) == (domain, instance)
     assert len(world.effects) == len(set(world.effects))
+
+
+@pytest.mark.parametrize("operation", ["pause", "unpause", "suspend"])
+def test_a_cancel_that_comes_behind_the_effect_comes_too_late(world: World, operation: str) -> None:
+    """The job succeeds, and the journal has the state that the guest has."""
+    before, domain, instance = FROM_TO[operation]
+    bring(world, before)
+    step = OPERATIONS[operation].steps[0].name
+    world.submit("a", operation)
+    late = Listener(("did", step), lambda: request_cancel(world.database, "a", Asked("ops"), outbox=False))
+    world.take("a", world.worker(watched(OPERATIONS[operation], late)))
+    assert world.details("a").job.state is JobState.SUCCEEDED
+    assert (state_of(world), world.known.state) == (domain, instance)
 
 
 def test_a_guest_that_does_not_shut_down_is_ended(world: World) -> None:
