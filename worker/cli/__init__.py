@@ -9,11 +9,11 @@ import sys
 
 import click
 
-from worker.cli import adopting, doctor, drift, inventory, jobs, process, submit
+from worker.cli import adopting, doctor, drift, images, inventory, jobs, process, submit
 from worker.cli.exits import BAD_REQUEST, OUT_OF_REACH
 from worker.cli.group import hostler
 
-__all__ = ["adopting", "doctor", "drift", "hostler", "inventory", "jobs", "main", "process", "submit"]
+__all__ = ["adopting", "doctor", "drift", "hostler", "images", "inventory", "jobs", "main", "process", "submit"]
 
 
 def main() -> None:

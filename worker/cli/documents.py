@@ -1,12 +1,15 @@
 """What ``--json`` prints: the shapes that programs build on."""
 
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from models.observing import DriftRecord, InstanceEvent
 from models.reading import HostRecord, JobDetails
 from models.records import InstanceRecord, JobRecord, StepRecord
 from models.states import DeviceKind
+
+if TYPE_CHECKING:
+    from worker.host.images.cache import Entry
 
 
 def _moment(at: datetime | None) -> str | None:
@@ -113,6 +116,17 @@ def host_details_document(host: HostRecord) -> dict[str, Any]:
         "rebind": None if host.rebind_by is None else {"by": host.rebind_by, "because": host.rebind_because},
         "capabilities": host.capabilities,
         "inventory": host.inventory,
+    }
+
+
+def image_document(entry: "Entry") -> dict[str, Any]:
+    """An image in a host's cache."""
+    return {
+        "key": entry.key,
+        "path": entry.path,
+        "size_bytes": entry.size_bytes,
+        "fetched_at": _moment(datetime.fromtimestamp(entry.fetched_at, UTC)),
+        "held_by": list(entry.held_by),
     }
 
 

@@ -1,7 +1,8 @@
 """What people see: tables by rich."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,6 +13,9 @@ from models.reading import HostRecord, JobDetails
 from models.records import InstanceRecord, JobRecord
 from models.states import Direction, DriftKind, JobState
 from worker.cli.sentences import disabled_sentence, job_sentence, silence_sentence
+
+if TYPE_CHECKING:
+    from worker.host.images.cache import Entry
 
 _STATE_STYLES = {
     JobState.SUCCEEDED: "green",
@@ -187,6 +191,15 @@ def instance(record: InstanceRecord, happened: Iterable[InstanceEvent] = ()) -> 
         what = ", ".join(f"{key} {value}" for key, value in event.data.items() if value)
         events.add_row(_moment(event.at), event.type.value, Text(what))
     return Group(head, "", devices, *(("", events) if events.row_count else ()))
+
+
+def images(found: "Iterable[Entry]") -> RenderableType:
+    """Images in a host's cache, a line each."""
+    table = _table("IMAGE", "MIB", "FETCHED", "NEEDED BY")
+    for entry in found:
+        fetched = _moment(datetime.fromtimestamp(entry.fetched_at, UTC))
+        table.add_row(entry.key, f"{entry.size_bytes / 1024**2:.0f}", fetched, ", ".join(entry.held_by) or "nobody")
+    return table
 
 
 def hosts(found: Iterable[HostRecord]) -> RenderableType:
