@@ -101,3 +101,12 @@ def test_an_instance_is_spawned_once_whatever_the_ids_of_the_jobs(embedded_site:
     assert site.files() == files
     assert json.loads(site.hostler("instances", "show", str(instance), "--json").stdout)["state"] == "running"
     assert site.submit("destroy", instance, {}, "--wait").returncode == 0
+
+
+def test_the_first_guest_runs_on_whatever_the_host_offers(instance: UUID, small_guest: dict[str, Any]) -> None:
+    """With KVM where it opens, else emulated, with a word about it: nobody said which."""
+    with Site(settings={"VIRT_TYPE": "auto"}) as site:
+        site.start_worker()
+        job = site.settled(site.accept("spawn", instance, small_guest))
+        assert job["state"] == "succeeded", job
+        assert site.settled(site.accept("destroy", instance, {}))["state"] == "succeeded"

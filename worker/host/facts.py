@@ -26,6 +26,7 @@ class HostFacts:
     machines: Mapping[str, str]  #: of that architecture: the name with its version, by every name of it
     security_models: frozenset[str] = frozenset()  #: that keep guests apart: ``dac``, ``apparmor``, ``selinux``
     qemu_user: tuple[int, int] | None = None  #: uid and gid of QEMU's processes; None: libvirt does not say
+    virtualized: bool = False  #: the host is itself a guest
 
     @property
     def document(self) -> dict[str, object]:
@@ -38,6 +39,7 @@ class HostFacts:
             "machines": dict(self.machines),
             "security_models": sorted(self.security_models),
             "qemu_user": self.qemu_user,
+            "virtualized": self.virtualized,
         }
 
     @classmethod
@@ -53,6 +55,7 @@ class HostFacts:
             document["machines"],
             security_models=frozenset(document["security_models"]),
             qemu_user=None if user is None else (user[0], user[1]),
+            virtualized=document.get("virtualized", False),
         )
 
 
@@ -86,6 +89,7 @@ def facts_from(capabilities: str, libvirt_version: int, qemu_version: int) -> Ho
         machines,
         security_models=frozenset(model.text or "" for model in document.findall("host/secmodel/model")) - {"", "none"},
         qemu_user=_qemu_user(document),
+        virtualized=document.find("host/cpu/feature[@name='hypervisor']") is not None,
     )
 
 

@@ -36,6 +36,7 @@ class GuestSurroundings:
     architecture: str
     console_log: str
     emulator: str | None = None  #: None leaves the choice to libvirt
+    virtualized: bool = False  #: the host is itself a guest
 
 
 def _undescribed(volume: Volume) -> DiskSource:
@@ -65,7 +66,7 @@ def domain_xml(
     domain.extend(placement_elements(guest.hardware))
     _boot(domain, guest, platform.machine_type, surroundings.architecture)
     domain.append(features_element(guest.hardware, platform.virt_type))
-    cpu = cpu_element(guest.hardware, guest.vcpus, platform.virt_type)
+    cpu = cpu_element(guest.hardware, guest.vcpus, platform.virt_type, virtualized=surroundings.virtualized)
     if cpu is not None:
         domain.append(cpu)
     domain.append(clock_element(guest.hardware, platform.virt_type))

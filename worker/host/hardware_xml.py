@@ -69,7 +69,7 @@ def clock_element(hardware: Hardware, virt_type: str) -> etree._Element:
     return clock
 
 
-def cpu_element(hardware: Hardware, vcpus: int, virt_type: str) -> etree._Element | None:
+def cpu_element(hardware: Hardware, vcpus: int, virt_type: str, *, virtualized: bool = False) -> etree._Element | None:
     """The processors as the guest sees them, and its NUMA nodes; None leaves both to QEMU."""
     mode: str | None = hardware.cpu_mode or ("host-model" if virt_type == "kvm" else None)
     cpu = etree.Element("cpu", {} if mode is None else {"mode": mode})
@@ -80,6 +80,9 @@ def cpu_element(hardware: Hardware, vcpus: int, virt_type: str) -> etree._Elemen
     if topology is not None:
         sockets, cores, threads = (str(count) for count in topology)
         etree.SubElement(cpu, "topology", sockets=sockets, cores=cores, threads=threads)
+    if hardware.cpu_mode is None and mode is not None and virtualized:
+        # Measured: KVM in a guest offers this flag, the host-model asks for it, and QEMU aborts when it sets its MSR.
+        etree.SubElement(cpu, "feature", policy="disable", name="arch-capabilities")
     for flag in hardware.cpu_model_extra_flags:
         policy = "disable" if flag.startswith("-") else "require"
         etree.SubElement(cpu, "feature", policy=policy, name=flag.lstrip("+-"))

@@ -139,7 +139,8 @@ class Hypervisor:
         self.connections.close()
 
     def _surroundings(self, console_log: str) -> GuestSurroundings:
-        return GuestSurroundings(self.facts().architecture, console_log, self._emulator)
+        facts = self.facts()
+        return GuestSurroundings(facts.architecture, console_log, self._emulator, facts.virtualized)
 
 
 def _volumes(connections: Connections, roots: tuple[str, ...], nbd_servers: tuple[str, ...]) -> HostVolumes:

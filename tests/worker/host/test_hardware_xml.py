@@ -29,6 +29,7 @@ from tests.fake_host import FakeHost
 from tests.lab.hosts import LibvirtHost
 from worker.host.event_loop import start_event_loop
 from worker.host.guest_xml import GuestSurroundings, domain_xml
+from worker.host.hardware_xml import cpu_element
 from worker.host.hypervisor import Hypervisor
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -241,3 +242,22 @@ def test_a_tpm_is_defined_or_refused_for_good_where_swtpm_is_missing(libvirt_hos
         assert not (tmp_path / "instances" / str(INSTANCE)).exists()
     finally:
         host.close()
+
+
+@pytest.mark.parametrize(
+    ("hardware", "virt_type", "virtualized", "disabled"),
+    [
+        ({}, "kvm", True, ["arch-capabilities"]),
+        ({}, "kvm", False, []),
+        ({}, "qemu", True, []),
+        ({"cpu_mode": "host-model"}, "kvm", True, []),
+    ],
+    ids=["a host that is a guest", "a host of its own", "emulation", "as the request says"],
+)
+def test_a_host_that_is_a_guest_leaves_out_what_its_kvm_offers_and_cannot_set(
+    hardware: dict[str, Any], virt_type: str, *, virtualized: bool, disabled: list[str]
+) -> None:
+    """Of the CPU that nobody asked for; what a request names it gets."""
+    cpu = cpu_element(Hardware.model_validate(hardware), 1, virt_type, virtualized=virtualized)
+    features = [] if cpu is None else cpu.findall("feature[@policy='disable']")
+    assert [feature.get("name") for feature in features] == disabled
