@@ -61,8 +61,9 @@ class Image(Part):
         description="instead of `path`: a file (below an image root), http or https URL that the host fetches into "
         "its cache",
     )
-    format: Annotated[str, StringConstraints(pattern="^(qcow2|raw)$")] = Field(
-        default="qcow2", description="qcow2 or raw; must be what the file is"
+    format: Annotated[str, StringConstraints(pattern="^(qcow2|raw|vmdk)$")] = Field(
+        default="qcow2",
+        description="qcow2, raw or vmdk (monolithicSparse or streamOptimized); must be what the file is",
     )
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = Field(
         default=None, description="SHA-256 of what `url` gives, in lower-case hexadecimal; plain http needs it"

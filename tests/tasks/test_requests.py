@@ -100,7 +100,7 @@ BAD = [
     ("image.path", "images/a.qcow2", "image.path: path is not absolute."),
     ("image.path", "/", "image.path: string should have at least 2 characters."),
     ("image.path", "/" + "a" * 4096, "image.path: string should have at most 4096 characters."),
-    ("image.format", "vmdk", "image.format: string should match pattern '^(qcow2|raw)$'."),
+    ("image.format", "vdi", "image.format: string should match pattern '^(qcow2|raw|vmdk)$'."),
     ("boot.kernel", "vmlinuz", "boot.kernel: path is not absolute."),
     ("boot.initrd", "initrd", "boot.initrd: path is not absolute."),
     ("boot.cmdline", "x" * 2049, "boot.cmdline: string should have at most 2048 characters."),

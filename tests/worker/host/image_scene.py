@@ -42,6 +42,7 @@ class Scene:
     cache_max_gib: int = 100
     timeout_s: float = 30.0
     space: Space = field(default_factory=Space)
+    qemu_img: str = "qemu-img"
 
     def __post_init__(self) -> None:
         self.root = self.folder / "images"
@@ -56,7 +57,7 @@ class Scene:
         )
         self.folders = Folders(state)
         self.images = HostImages(state, self.folders, rules, self.space)
-        self.disks = FileDisks(self.folders, space=self.space, held=self.images.held)
+        self.disks = FileDisks(self.folders, qemu_img_program=self.qemu_img, space=self.space, held=self.images.held)
 
     @property
     def cached(self) -> list[str]:
@@ -92,6 +93,21 @@ class Scene:
         assert caught.value.error_class is error_class, caught.value
         assert [name for name in self.cached if not name.endswith(PART)] == before
         return str(caught.value)
+
+    def unfit(self, path: Path, declared_format: str) -> str:
+        """The sentence with which the image is refused for good."""
+        with pytest.raises(HostError) as caught:
+            self.images.inspect(str(path), declared_format)
+        assert caught.value.error_class is ErrorClass.PERMANENT, caught.value
+        return str(caught.value)
+
+
+def noting(mark: Path) -> str:
+    """A program to stand in qemu-img's place: it only makes that file, which tells that it was run."""
+    trap = mark.with_name("trap")
+    trap.write_text(f"#!/bin/sh\ntouch {mark}\nexit 1\n")
+    trap.chmod(0o755)
+    return str(trap)
 
 
 def sha256(content: bytes) -> str:

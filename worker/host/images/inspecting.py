@@ -10,9 +10,10 @@ from models.states import ErrorClass
 from tasks.host import HostError, Image
 from worker.host.headers import UnfitImage, check_refers_to_nothing, detected_format, qcow2_header
 from worker.host.images.qcow2_tables import check_tables
+from worker.host.images.vmdk import check_grains, vmdk_size
 
 #: What a file may turn out to be when it is declared so. A raw disk with a partition table is a raw disk.
-FORMATS: Final = {"raw": frozenset({"raw", "gpt"}), "qcow2": frozenset({"qcow2"})}
+FORMATS: Final = {"raw": frozenset({"raw", "gpt"}), "qcow2": frozenset({"qcow2"}), "vmdk": frozenset({"vmdk"})}
 #: A file that changed less than this ago may change again without its times telling (they move with the kernel's
 #: tick), so that what was found in it is not kept; in seconds.
 SETTLED_AFTER_S: Final = 2.0
@@ -69,17 +70,12 @@ class Inspector:
     def _size(self, descriptor: int, file_bytes: int, declared_format: str, called: str) -> int:
         accepted = FORMATS.get(declared_format)
         if accepted is None:
-            raise _refused(f"the declared format {declared_format!r} of {called} is neither qcow2 nor raw")
+            raise _refused(f"the declared format {declared_format!r} of {called} is none of {', '.join(FORMATS)}")
         try:
             found = detected_format(descriptor)
             if found not in accepted:
                 raise _refused(f"{called} is declared {declared_format}, but it is {found}")
-            size = file_bytes
-            # A file that is used as raw refers to nothing: nobody reads a header in it.
-            if declared_format != "raw":
-                check_refers_to_nothing(descriptor)
-                header = qcow2_header(descriptor)
-                size = header.virtual_size_bytes if header else 0
+            size = _virtual_size(descriptor, file_bytes, declared_format)
             if size <= 0:
                 raise _refused(f"{called} is empty")
             if size > self._max_bytes:
@@ -87,11 +83,24 @@ class Inspector:
                     f"{called} is a disk of {-(-size // _GIB)} GiB, and HOSTLER_IMAGE_MAX_GIB permits "
                     f"{self._max_bytes // _GIB}"
                 )
-            if declared_format != "raw":
+            if declared_format == "qcow2":
                 check_tables(descriptor)
+            elif declared_format == "vmdk":
+                check_grains(descriptor)
         except UnfitImage as why:
             raise _refused(f"{called} cannot be used as an image: {why}") from why
         return size
+
+
+def _virtual_size(descriptor: int, file_bytes: int, declared_format: str) -> int:
+    """By its header. Raises UnfitImage when the file refers to another one."""
+    if declared_format == "vmdk":
+        return vmdk_size(descriptor)
+    if declared_format != "qcow2":
+        return file_bytes  # it refers to nothing: nobody reads a header in it
+    check_refers_to_nothing(descriptor)
+    header = qcow2_header(descriptor)
+    return header.virtual_size_bytes if header else 0
 
 
 def _refused(why: str) -> HostError:

@@ -16,7 +16,7 @@ class FileImages:
     def inspect(self, path: str, declared_format: str) -> Image:
         """The image, by the path that it has once all links are followed."""
         if declared_format not in FORMATS:
-            message = f"the declared format {declared_format!r} of {path} is neither qcow2 nor raw"
+            message = f"the declared format {declared_format!r} of {path} is none of {', '.join(FORMATS)}"
             raise HostError(ErrorClass.PERMANENT, message)
         with self._roots.opened(path) as (descriptor, real_path):
             return self._inspector.inspected(descriptor, real_path, declared_format, called=path)
