@@ -101,6 +101,13 @@ class Disks(Protocol):
         """Remove the disk and every unpublished half of it; absent is no error."""
         ...
 
+    def end_children(self, instance: UUID) -> None:
+        """End every child process that makes a file of the instance, whoever started it; none is no error.
+
+        HostError(TRANSIENT) when one does not end.
+        """
+        ...
+
     def folder_exists(self, instance: UUID) -> bool:
         """Whether anything of the instance's files is left, a half-removed folder included."""
         ...

@@ -7,7 +7,7 @@ from tasks.operation import Absent, NotNeeded, NotOurs, Partial, Sight, There, W
 from tasks.requests.destroy import DestroyRequest
 from tasks.requests.migrate import MigrateRequest
 from tasks.steps.devices import interfaces_of, volumes_of
-from tasks.steps.domain import EARLIER_WORK_DEADLINE_S
+from tasks.steps.ending import outlast_earlier_work
 from tasks.steps.identity import stranger
 from tasks.steps.migration import departure_of, let_go, nothing_is_held, other_host
 
@@ -260,7 +260,7 @@ class OtherHalfRemoved:
     def do(self, work: Work[DestroyRequest], host: Host) -> None:
         """Kills what came, waits for what was under way, and removes the rest."""
         host.domains.kill(work.instance)
-        host.earlier_work.wait_ended(work.instance, work.job, EARLIER_WORK_DEADLINE_S)
+        outlast_earlier_work(work, host)
         host.domains.kill(work.instance)
         host.domains.undefine(work.instance)
         let_go(work, host)

@@ -1,10 +1,11 @@
 """Devices: what attaching, detaching and moving them has in common; and between a request, an intent and a row."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from itertools import chain, product
 from string import ascii_lowercase
+from typing import TypeVar
 from uuid import UUID
 
 from models.records import NOTHING, Change, Device, Json
@@ -22,6 +23,8 @@ from tasks.host import (
 from tasks.operation import Absent, Partial, Sight, There, Work
 from tasks.requests import Request
 from tasks.requests.devices import DetachRequest
+
+DeviceT = TypeVar("DeviceT", bound=GuestDevice)
 
 
 def shown_on(work: Work[Request], host: Host) -> ShownDevices:
@@ -75,6 +78,18 @@ def volumes_of(devices: Iterable[Device]) -> tuple[GuestVolume, ...]:
 def interfaces_of(devices: Iterable[Device]) -> tuple[GuestInterface, ...]:
     """The interfaces among an instance's devices."""
     return tuple(interface_from(device.details) for device in devices if device.kind is DeviceKind.INTERFACE)
+
+
+def let_go_of_each(devices: Iterable[DeviceT], let_go: Callable[[DeviceT], None]) -> None:
+    """Let go of each of them, also when that fails for one: the first error is raised once all had their turn."""
+    errors = []
+    for device in devices:
+        try:
+            let_go(device)
+        except HostError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 class DeviceAttached(ABC):

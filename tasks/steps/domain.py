@@ -9,12 +9,9 @@ from tasks.operation import Absent, InProgress, NotOurs, Sight, There, Work
 from tasks.requests.destroy import DestroyRequest
 from tasks.requests.spawn import SpawnRequest
 from tasks.steps.devices import interfaces_of, volumes_of
+from tasks.steps.ending import end, outlast_earlier_work
 from tasks.steps.identity import stranger
 from tasks.steps.running import have_run, planned, standing_still
-
-#: How long a destroy waits, at a time, for calls of a superseded job to return, in seconds; longer than libvirt's
-#: own 30 s wait for a job lock.
-EARLIER_WORK_DEADLINE_S = 40.0
 
 
 class DomainDefined:
@@ -148,8 +145,8 @@ class DomainStopped:
         return stranger(work, domain) or (Absent() if domain.active else There())
 
     def do(self, work: Work[DestroyRequest], host: Host) -> None:
-        """Kills the process without asking the guest."""
-        host.domains.kill(work.instance)
+        """Asks the guest, where the request gives it time for that, and ends the process."""
+        end(work, host, work.request.timeout_s)
 
     def undo(self, work: Work[DestroyRequest], host: Host) -> None:
         """Never asked for: a destroy only goes forward."""
@@ -173,8 +170,8 @@ class EarlierWorkEnded:
         return Absent() if host.earlier_work.going_on(work.instance, work.job) else There()
 
     def do(self, work: Work[DestroyRequest], host: Host) -> None:
-        """Waits: the domain is dead, so the calls on it return."""
-        host.earlier_work.wait_ended(work.instance, work.job, EARLIER_WORK_DEADLINE_S)
+        """Waits: the domain is dead, so the calls on it return; what they start meanwhile is ended, too."""
+        outlast_earlier_work(work, host)
 
     def undo(self, work: Work[DestroyRequest], host: Host) -> None:
         """Never asked for: a destroy only goes forward."""

@@ -20,6 +20,7 @@ from tasks.steps.devices import (
     interface_details,
     interface_from,
     interfaces_of,
+    let_go_of_each,
 )
 
 #: Locally administered, unicast, and QEMU's own first octet; the other five are of the interface.
@@ -196,9 +197,8 @@ class InterfacesUnplugged:
         return Absent() if any(host.interfaces.left(each) for each in interfaces) else There()
 
     def do(self, work: Work[DestroyRequest], host: Host) -> None:
-        """Unplugs each."""
-        for each in interfaces_of(work.devices):
-            host.interfaces.unplug(each)
+        """Unplugs each; one that cannot be unplugged keeps no other."""
+        let_go_of_each(interfaces_of(work.devices), host.interfaces.unplug)
 
     def undo(self, work: Work[DestroyRequest], host: Host) -> None:
         """Never asked for: a destroy only goes forward."""

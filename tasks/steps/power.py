@@ -16,11 +16,10 @@ from tasks.requests.power import (
     UnpauseRequest,
 )
 from tasks.steps.devices import interfaces_of, volumes_of
+from tasks.steps.ending import end
 from tasks.steps.identity import stranger
 from tasks.steps.running import have_run, planned, standing_still
 
-#: How often a guest that does not shut down is asked again, in seconds: one that is still booting hears the next.
-ASK_AGAIN_S = 10.0
 #: How long a guest that is rebooted may take until it runs, in seconds.
 START_DEADLINE_S = 60.0
 #: libvirt's word for a guest that stands still because its memory is being written.
@@ -78,7 +77,7 @@ class DomainShutOff:
 
     def do(self, work: Work[StopRequest], host: Host) -> None:
         """Asks the guest, if it can hear, and ends it when its time is over."""
-        _end(work, host, work.request.timeout_s)
+        end(work, host, work.request.timeout_s)
 
     def undo(self, work: Work[StopRequest], host: Host) -> None:
         """Never asked for: what a guest was doing when it was asked to shut down does not come back."""
@@ -115,7 +114,7 @@ class DomainRebooted:
         """Ends the process that the intent names, and no other, then starts the guest."""
         domain = _domain(work, host)
         if isinstance(domain, Domain) and domain.active and domain.run == work.intent["run"]:
-            _end(work, host, work.request.timeout_s if work.request.type == "soft" else 0.0)
+            end(work, host, work.request.timeout_s if work.request.type == "soft" else 0.0)
         host.domains.start(work.instance)
         host.domains.wait_running(work.instance, START_DEADLINE_S)
 
@@ -296,11 +295,3 @@ def _reach(work: Work[Any], host: Host) -> None:
         host.volumes.connect(device.volume)
     for interface in interfaces_of(work.devices):
         host.interfaces.plug(interface)
-
-
-def _end(work: Work[Any], host: Host, timeout_s: float) -> None:
-    """End the guest's process: the guest is asked first, where there is time for that and it can hear."""
-    domain = host.domains.find(work.instance)
-    if timeout_s > 0 and domain is not None and domain.state in {DomainState.RUNNING, DomainState.SHUTTING_DOWN}:
-        host.power.shut_down(work.instance, deadline_s=timeout_s, again_every_s=ASK_AGAIN_S)
-    host.domains.kill(work.instance)

@@ -17,6 +17,7 @@ from tasks.steps.devices import (
     DeviceLeftDefinition,
     DeviceReleased,
     disk_targets,
+    let_go_of_each,
     volume_details,
     volume_from,
     volumes_of,
@@ -207,9 +208,8 @@ class VolumesDisconnected:
         return Absent() if any(host.volumes.held(each.volume) for each in volumes) else There()
 
     def do(self, work: Work[DestroyRequest], host: Host) -> None:
-        """Lets go of each."""
-        for each in volumes_of(work.devices):
-            host.volumes.disconnect(each.volume)
+        """Lets go of each; one that cannot be let go keeps no other."""
+        let_go_of_each(volumes_of(work.devices), lambda each: host.volumes.disconnect(each.volume))
 
     def undo(self, work: Work[DestroyRequest], host: Host) -> None:
         """Never asked for: a destroy only goes forward."""

@@ -127,6 +127,7 @@ class FakeDisks(Room):
         super().__init__(script)
         self.folders: dict[UUID, Files] = {}
         self.aside: set[UUID] = set()
+        self.children: set[UUID] = set()  #: the instances for which a child is at work
 
     @port("disks.path_for")
     def path_for(self, instance: UUID, name: str, disk_format: str) -> str:
@@ -173,6 +174,14 @@ class FakeDisks(Room):
             if files.disks.pop(path, None) or halves:
                 self.script.did("disks.remove", instance)
             self.drop_folder_if_empty(instance)
+
+    @port("disks.end_children")
+    def end_children(self, instance: UUID) -> None:
+        """Whatever a test has begun for it ends with an error."""
+        with self.script.changed:
+            if instance in self.children:
+                self.children.discard(instance)
+                self.script.did("disks.end_children", instance)
 
     @port("disks.folder_exists")
     def folder_exists(self, instance: UUID) -> bool:

@@ -155,6 +155,15 @@ def test_a_removed_folder_takes_everything(bench: Bench, instance: UUID) -> None
     bench.host.domains.undefine(instance)
 
 
+def test_ending_children_where_none_are_at_work_is_no_error(bench: Bench, instance: UUID) -> None:
+    """There may be no folder either."""
+    bench.host.disks.end_children(instance)
+    path = bench.host.disks.path_for(instance, "root", "qcow2")
+    bench.host.disks.create(instance, path, size_bytes=1024**2, backing=None, epoch=1)
+    bench.host.disks.end_children(instance)
+    assert bench.host.disks.find(instance, path) is not None
+
+
 def test_removing_an_absent_folder_is_no_error(bench: Bench, instance: UUID) -> None:
     """A replay removes what is gone."""
     bench.host.disks.remove_folder(instance)

@@ -68,7 +68,8 @@ def test_what_may_be_left_out_has_a_default() -> None:
     request = parse(SpawnRequest, {"name": "vm", "memory_mib": 64, "disk_gib": 1})
     assert (request.version, request.vcpus, request.timeout_s, request.image, request.boot) == (1, 1, 300, None, None)
     assert request.has_root_disk
-    assert parse(DestroyRequest, {}).version == 1
+    destroy = parse(DestroyRequest, {})
+    assert (destroy.version, destroy.timeout_s) == (1, 0)
 
 
 BAD = [
@@ -216,9 +217,11 @@ def test_the_first_of_many_mistakes_is_named() -> None:
     assert "\n" not in sentence
 
 
-@pytest.mark.parametrize("document", [{"force": True}, {"version": 0}, {"version": "1"}])
-def test_a_destroy_has_no_field_but_its_version(document: dict[str, Any]) -> None:
-    """There is nothing about it to choose."""
+@pytest.mark.parametrize(
+    "document", [{"force": True}, {"version": 0}, {"timeout_s": -1}, {"timeout_s": 1801}, {"timeout_s": "60"}]
+)
+def test_a_destroy_has_no_field_but_its_version_and_the_guests_time(document: dict[str, Any]) -> None:
+    """There is nothing else about it to choose."""
     with pytest.raises(BadRequestError, match=rf"^{next(iter(document))}: [^\n]+\.$"):
         parse(DestroyRequest, document)
 

@@ -37,8 +37,9 @@ class ConnectionClass(StrEnum):
 
     LOOK = "look"  #: questions, and the events
     SPAWN = "spawn"
-    DESTROY = "destroy"
+    DESTROY = "destroy"  #: calls that no hung guest holds up: they end its process, or need it ended
     ATTACH = "attach"  #: and detach
+    POWER = "power"  #: what is asked of a running guest, whose QEMU may hang
     MIGRATE = "migrate"  #: what is asked of a migration under way; the migration itself calls alone
 
 

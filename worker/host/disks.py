@@ -102,6 +102,11 @@ class FileDisks:
             os.fsync(folder)
         self._folders.remove_if_empty(instance)
 
+    def end_children(self, instance: UUID) -> None:
+        """Every qemu-img in the instance's folder."""
+        with os_errors(f"end the children that work for {instance}"):
+            qemu_img.end_children(self._folders.path(instance))
+
     def folder_exists(self, instance: UUID) -> bool:
         """Whether the folder, or a half-removed one, is there."""
         return self._folders.exists(instance)

@@ -91,7 +91,7 @@ class LibvirtDomains:
             message = f"there is no domain {identity.instance} to mark"
             raise HostError(ErrorClass.PERMANENT, message, code="NO_DOMAIN", domain="QEMU")
         refuse_other(identity.instance, owners)
-        with self._connections.calling(ConnectionClass.DESTROY, Call.MARK) as connection:
+        with self._connections.calling(ConnectionClass.POWER, Call.MARK) as connection:
             write_mark(connection, identity.instance, identity)
 
     def unmark(self, instance: UUID) -> None:
@@ -99,7 +99,7 @@ class LibvirtDomains:
         owners = self.owners(instance)
         refuse_other(instance, owners)
         if any(owners):
-            with self._connections.calling(ConnectionClass.DESTROY, Call.MARK) as connection:
+            with self._connections.calling(ConnectionClass.POWER, Call.MARK) as connection:
                 write_mark(connection, instance, None)
 
     def platform(self, machine_type: str) -> Platform:

@@ -59,6 +59,10 @@ class DomainDouble:
         """Kill."""
         self._verb("destroy")
 
+    def shutdown(self) -> None:
+        """Ask the guest."""
+        self._verb("shutdown")
+
     def undefineFlags(self, flags: int) -> None:  # noqa: N802 - libvirt's name
         """Undefine."""
         self._verb(f"undefine {flags}" if f"undefine {flags}" in self.verbs else "undefine")

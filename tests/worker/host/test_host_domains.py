@@ -1,5 +1,6 @@
 """Domains where libvirt's answers do not match what happened: races that a real host shows once in a hundred."""
 
+import errno
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -71,13 +72,13 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(tmp_path / "state")
 
 
-def raising(code: str, *before: Callable[[], None]) -> Callable[[], None]:
+def raising(code: str, *before: Callable[[], None], number: int = 0) -> Callable[[], None]:
     """An answer with that code, after those things happened."""
 
     def happen() -> None:
         for each in before:
             each()
-        raise libvirt_error(code)
+        raise libvirt_error(code, number=number)
 
     return happen
 
@@ -104,7 +105,14 @@ def test_a_kill_of_a_transient_domain_makes_it_absent(scene: Scene) -> None:
     assert scene.domains.find(scene.instance) is None
 
 
-@pytest.mark.parametrize("code", ["", "OPERATION_INVALID", "NO_DOMAIN"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("", id="OK from libvirt while the process lives"),
+        "OPERATION_INVALID",
+        "NO_DOMAIN",
+    ],
+)
 def test_a_kill_is_not_done_while_the_domain_is_active(scene: Scene, code: str) -> None:
     """Whatever the answer was; after a few rounds the job waits."""
     scene.on("destroy", raising(code) if code else lambda: None)
@@ -128,11 +136,19 @@ def test_a_guest_that_is_started_again_and_again_is_not_killed_for_ever(scene: S
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"), [("OPERATION_TIMEOUT", ErrorClass.TRANSIENT), ("OPERATION_DENIED", ErrorClass.PERMANENT)]
+    ("code", "number", "expected"),
+    [
+        pytest.param("OPERATION_TIMEOUT", 0, ErrorClass.TRANSIENT, id="OPERATION_TIMEOUT"),
+        pytest.param("SYSTEM_ERROR", errno.EBUSY, ErrorClass.TRANSIENT, id="EBUSY: the process outlived SIGKILL"),
+        pytest.param("SYSTEM_ERROR", errno.EPERM, ErrorClass.PERMANENT, id="another errno"),
+        pytest.param("INTERNAL_ERROR", 0, ErrorClass.UNKNOWN, id="INTERNAL_ERROR"),
+        pytest.param("OPERATION_DENIED", 0, ErrorClass.PERMANENT, id="OPERATION_DENIED"),
+        pytest.param("MULTIPLE_DOMAINS", 0, ErrorClass.UNKNOWN, id="anything else"),
+    ],
 )
-def test_a_kill_that_fails_is_not_repeated_blindly(scene: Scene, code: str, expected: ErrorClass) -> None:
+def test_a_kill_that_fails_is_not_repeated_blindly(scene: Scene, code: str, number: int, expected: ErrorClass) -> None:
     """Whoever called decides."""
-    scene.on("destroy", raising(code))
+    scene.on("destroy", raising(code, number=number))
     error = refusal(lambda: scene.domains.kill(scene.instance))
     assert (error.error_class, error.record.code) == (expected, code)
     assert scene.domain.called == ["destroy"]
@@ -177,6 +193,17 @@ def test_a_domain_started_during_its_undefine_is_told(scene: Scene) -> None:
 
     scene.on("undefine", started_and_undefined)
     assert refusal(lambda: scene.domains.undefine(scene.instance)).error_class is ErrorClass.TRANSIENT
+
+
+@pytest.mark.parametrize("code", ["OPERATION_INVALID", "NO_DOMAIN", "INTERNAL_ERROR"])
+def test_an_undefine_that_is_answered_with_an_error_although_it_undefined_is_done(scene: Scene, code: str) -> None:
+    """Absent is what it wanted; an error that tells nothing is for the caller to look behind."""
+    scene.domain.run = -1
+    scene.on("undefine", raising(code, scene.vanishes))
+    if code == "INTERNAL_ERROR":
+        assert refusal(lambda: scene.domains.undefine(scene.instance)).error_class is ErrorClass.UNKNOWN
+    scene.domains.undefine(scene.instance)
+    assert scene.domain.called == ["undefine"]
 
 
 def test_an_undefine_that_is_refused_tells_libvirts_reason(scene: Scene) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from models.states import ErrorClass
 from tasks.host import Half, HostError
-from worker.host.migrations.calls import ThreadedCall
+from worker.host.threaded_call import ThreadedCall
 
 #: Libvirt's word, as sightings give it.
 POST_COPY_FAILED = "postcopy failed"

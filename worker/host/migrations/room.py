@@ -16,7 +16,7 @@ from worker.host.domain_document import refuse_anothers
 from worker.host.errors import Call, is_look_first
 from worker.host.facts import HostFacts
 from worker.host.folders import Folders
-from worker.host.migrations.calls import OwnCalls, Questions, ThreadedCall
+from worker.host.migrations.calls import OwnCalls, Questions
 from worker.host.migrations.endings import AdoptedEnding, OwnEnding
 from worker.host.migrations.fitness import refuse_namesake, refuse_other_cpu, refuse_too_large
 from worker.host.migrations.jobs import MigrationJob, half_of
@@ -25,6 +25,7 @@ from worker.host.migrations.peers import Peers
 from worker.host.migrations.request import TAKE_UP, flags_for, libvirt_uri, parameters_for
 from worker.host.migrations.travelling import disks_to_copy, host_cpu, relocated, traveller
 from worker.host.sightings import sighting_of
+from worker.host.threaded_call import ThreadedCall
 
 _log = logging.getLogger(__name__)
 
