@@ -1,5 +1,10 @@
-"""The worker is killed with SIGKILL during each step of each operation, and started again."""
+"""The worker is killed with SIGKILL during each step of each operation, and started again.
 
+With all other tests few guests outlive many workers: one dies in every step of a guest's spawn and of its destroy, each
+in its turn. `make crash` also has a guest for each death alone.
+"""
+
+from itertools import zip_longest
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +19,7 @@ from tests.lab.waiting import eventually
 pytestmark = pytest.mark.real
 
 MORTAL = ("-m", "tests.crash.mortal_worker")
+DIES_WITHIN_S = 30.0
 GUEST = {"name": "mortal", "memory_mib": 40, "disk_gib": 1}
 
 #: Steps that never act in these runs: a local image is there or not, and nothing was superseded.
@@ -31,8 +37,14 @@ OF_TWO_HOSTS = {"OtherHalfRemoved"}
 #: The embedded driver loses a call with its process, where libvirtd completes it: it differs while a call is under way.
 UNDER_WAY = {Moment.DO}
 
-#: Beside those on the embedded driver: the moments at which most has happened that nobody has journaled.
-IN_SLICE = {Moment.DO, Moment.MADE}
+#: A job that outlived no more workers than these is not quarantined.
+DEATHS_OF_A_JOB = 4
+
+
+def acts(step: str) -> bool:
+    """Whether the step has an effect in these runs."""
+    return step not in ONLY_LOOK | OF_TWO_HOSTS
+
 
 ROWS = [
     pytest.param(
@@ -41,14 +53,38 @@ ROWS = [
         step.name,
         moment,
         id=f"{hypervisor}-{operation.name}-{step.name}-{moment}",
-        marks=() if moment in IN_SLICE else pytest.mark.beyond_slice,
+        marks=pytest.mark.beyond_slice,
     )
     for hypervisor in ("libvirtd", "embedded")
     for operation in (OPERATIONS["spawn"], OPERATIONS["destroy"])
     for step in operation.steps
     if step.name not in OF_TWO_HOSTS
     for moment in MAKING
-    if (moment is Moment.LOOK or step.name not in ONLY_LOOK) and (hypervisor == "libvirtd" or moment in UNDER_WAY)
+    if (moment is Moment.LOOK or acts(step.name)) and (hypervisor == "libvirtd" or moment in UNDER_WAY)
+]
+
+Deaths = tuple[tuple[str, Moment], ...]
+
+
+def deaths(operation: str, moments: tuple[Moment, ...]) -> list[Deaths]:
+    """Every step that acts, with the moments in turn: as many to a job as it may outlive."""
+    steps = [step.name for step in OPERATIONS[operation].steps if acts(step.name)]
+    every = [(step, moments[number % len(moments)]) for number, step in enumerate(steps)]
+    return [tuple(every[first : first + DEATHS_OF_A_JOB]) for first in range(0, len(every), DEATHS_OF_A_JOB)]
+
+
+#: The moments at which most has happened that nobody has journaled, in turn and then the other way round.
+TURNS = {
+    "libvirtd": ((Moment.DO, Moment.MADE), (Moment.MADE, Moment.DO)),
+    "embedded": ((Moment.DO,),),
+}
+LIVES = [
+    pytest.param(hypervisor, spawn, destroy, id=f"{hypervisor}-{'-'.join(moments)}-{number}")
+    for hypervisor, turns in TURNS.items()
+    for moments in turns
+    for number, (spawn, destroy) in enumerate(
+        zip_longest(deaths("spawn", moments), deaths("destroy", moments), fillvalue=())
+    )
 ]
 
 
@@ -75,7 +111,7 @@ def test_a_job_whose_worker_was_killed_ends_as_it_would_have(
         site.start_worker()
         spawned = site.accept("spawn", instance, GUEST)
         if operation == "spawn":
-            eventually(lambda: not site.worker.alive, "the worker dies", 30)
+            eventually(lambda: not site.worker.alive, "the worker dies", DIES_WITHIN_S)
             site.start_worker()
         job = site.settled(spawned)
 
@@ -87,7 +123,7 @@ def test_a_job_whose_worker_was_killed_ends_as_it_would_have(
 
         destroyed = site.accept("destroy", instance, {})
         if operation == "destroy":
-            eventually(lambda: not site.worker.alive, "the worker dies", 30)
+            eventually(lambda: not site.worker.alive, "the worker dies", DIES_WITHIN_S)
             site.start_worker()
         job = site.settled(destroyed)
 
@@ -95,3 +131,42 @@ def test_a_job_whose_worker_was_killed_ends_as_it_would_have(
         nothing_is_left(site, instance)
         taken_over = [event["data"]["took_over"] for event in job["events"] if event["type"] == "claimed"]
         assert taken_over == ([False, True] if operation == "destroy" else [False])
+
+
+@pytest.mark.parametrize(("hypervisor", "deaths_of_spawn", "deaths_of_destroy"), LIVES)
+def test_a_guest_outlives_a_worker_in_every_step(
+    request: pytest.FixtureRequest, hypervisor: str, deaths_of_spawn: Deaths, deaths_of_destroy: Deaths
+) -> None:
+    """It boots once, however many workers that takes, and in the end nothing of it is left."""
+    host: LibvirtHost | None = request.getfixturevalue("libvirt_host") if hypervisor == "libvirtd" else None
+    instance = uuid4()
+    with mortal_site(libvirt=host) as site:
+        site.start_worker()
+        job = outlived(site, "spawn", instance, GUEST, deaths_of_spawn)
+
+        assert job["state"] == "succeeded", job
+        assert [file for file in site.files() if file.endswith(".part")] == []
+        assert len(site.qemu_pids(instance)) == 1
+        if host is not None:
+            assert site.boots(instance) == 1
+
+        job = outlived(site, "destroy", instance, {}, deaths_of_destroy)
+
+        assert job["state"] == "succeeded", job
+        nothing_is_left(site, instance)
+
+
+def outlived(site: Site, operation: str, instance: UUID, asked: dict[str, Any], deaths: Deaths) -> dict[str, Any]:
+    """The job, ended, after a worker died at each of these moments; each was met, and taken over once."""
+    armed = [Armed(site.folder, step, moment) for step, moment in deaths]
+    for death in armed:
+        death.arm()
+    job_id = site.accept(operation, instance, asked)
+    for death in armed:
+        eventually(lambda: not site.worker.alive, f"the worker dies in {death.step}", DIES_WITHIN_S)
+        assert death.met, f"it died before {death.step}"
+        site.start_worker()
+    job = site.settled(job_id)
+    taken_over = [event["data"]["took_over"] for event in job["events"] if event["type"] == "claimed"]
+    assert taken_over == [False] + [True] * len(deaths)
+    return job
