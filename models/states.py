@@ -171,7 +171,8 @@ class HostState(StrEnum):
     """Whether a host takes new jobs."""
 
     ENABLED = "enabled"
-    DISABLED = "disabled"
+    DISABLED = "disabled"  #: no job that brings a guest there
+    DRAINING = "draining"  #: none at all; those that were begun end
 
 
 class ErrorClass(StrEnum):

@@ -98,6 +98,8 @@ hosts = Table(
     Column("down_since", UtcDateTime(), nullable=True),
     Column("capabilities", _JSON, nullable=True),
     Column("inventory", _JSON, nullable=True),
+    Column("recovering_because", Text(), nullable=True),  # why nothing is claimed: the journal went back in time
+    Column("recovering_since", UtcDateTime(), nullable=True),
     Column("rebind_by", String(255), nullable=True),  # who said that the next machine may have the name
     Column("rebind_because", Text(), nullable=True),
     Column("sequence", _BIG, nullable=False, default=0),
@@ -105,6 +107,32 @@ hosts = Table(
     Column("boot_id", String(64), nullable=True),  # the kernel's; the boot whose guests were started last
     Column("registered_at", UtcDateTime(), nullable=False),
     Column("seen_at", UtcDateTime(), nullable=False),
+)
+
+# When the journal of a host went back in time: what its worker would have changed, and on whose word it was.
+recoveries = Table(
+    "recoveries",
+    metadata,
+    Column("number", _BIG, primary_key=True, autoincrement=True),
+    Column("host", _HOST, ForeignKey("hosts.name"), nullable=False),
+    Column("because", Text(), nullable=False),
+    Column("begun_at", UtcDateTime(), nullable=False),
+    Column("plan", _JSON, nullable=True),
+    Column("digest", String(64), nullable=True),  # of the plan
+    Column("planned_at", UtcDateTime(), nullable=True),
+    Column("wanted", String(64), nullable=True),  # the digest of the plan that an operator wants applied
+    Column("wanted_by", String(255), nullable=True),
+    Column("wanted_because", Text(), nullable=True),
+    Column("refusal", Text(), nullable=True),  # why that was not done
+    Column("ended_at", UtcDateTime(), nullable=True),
+    sqlite_autoincrement=True,
+)
+Index(
+    "uq_recoveries_one_open_per_host",
+    recoveries.c.host,
+    unique=True,
+    sqlite_where=recoveries.c.ended_at.is_(None),
+    postgresql_where=recoveries.c.ended_at.is_(None),
 )
 
 workers = Table(

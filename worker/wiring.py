@@ -21,6 +21,7 @@ from models.engine import Database
 from models.inventory import Registration, register, stopped
 from models.journal.asking import Answer, Asked, request_cancel, request_force_complete
 from models.journal.claiming import Claimant
+from models.journal.closing import disable_host, drain_host, enable_host
 from models.journal.deciding import resume, retry, settle_by_hand, skip
 from models.reading import job as job_record
 from tasks.catalogue import OPERATIONS, Catalogue
@@ -281,6 +282,9 @@ def _registration(settings: Settings, hypervisor: Hypervisor, worker: UUID) -> R
 
 
 def _verbs(database: Database, postman: Postman, *, outbox: bool) -> dict[str, ops.Verb]:
+    def of_hosts(decide: Callable[[Database, str, Asked], Answer]) -> ops.Verb:
+        return lambda host, asked: decide(database, host, asked)
+
     def telling(decide: Callable[..., Answer], **fixed: object) -> Callable[..., Answer]:
         def ask(job: str, asked: Asked, **options: object) -> Answer:
             answer = decide(database, job, asked, **fixed, **options)
@@ -296,6 +300,9 @@ def _verbs(database: Database, postman: Postman, *, outbox: bool) -> dict[str, o
         "job_resume": telling(resume, outbox=outbox),
         "job_skip": telling(skip),
         "job_settle": telling(settle_by_hand, outbox=outbox),
+        "host_disable": of_hosts(disable_host),
+        "host_drain": of_hosts(drain_host),
+        "host_enable": of_hosts(enable_host),
     }
 
 

@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, select
 
 from models.engine import Database
 from models.journal.accepting import Accepted, accept, accept_within
-from models.journal.claiming import Claimant, DisplacedError, Lease, NotNow, claim_within, displaced
+from models.journal.claiming import Claimant, HostHeldError, Lease, NotNow, claim_within
 from models.journal.superseding import Terms
 from models.records import JobRecord
 from models.submission import Submission
@@ -15,13 +15,14 @@ from models.tables import instances
 _LOCK_INSTANCE = select(instances.c.id).where(instances.c.id == bindparam("wanted")).with_for_update()
 
 
-def accept_and_claim(
+def accept_and_claim(  # noqa: PLR0913  # who claims what
     database: Database,
     submission: Submission,
     claimant: Claimant,
     terms_of: Callable[[JobRecord], Terms],
     *,
     outbox: bool,
+    seen: int = 0,
 ) -> tuple[Accepted, Lease | NotNow]:
     """What `accept`, without a ring, and `claim`, after it, would have done; what cannot be claimed is recorded alone.
 
@@ -33,6 +34,6 @@ def accept_and_claim(
             # two transactions that both have that one would wait for each other.
             connection.execute(_LOCK_INSTANCE, {"wanted": submission.instance})
             accepted = accept_within(connection, submission, outbox=False)
-            return accepted, claim_within(connection, submission.id, claimant, terms_of, outbox=outbox)
-    except DisplacedError:
-        return accept(database, submission, outbox=False), displaced(claimant)
+            return accepted, claim_within(connection, submission.id, claimant, terms_of, outbox=outbox, seen=seen)
+    except HostHeldError as held:
+        return accept(database, submission, outbox=False), held.not_now

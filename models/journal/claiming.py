@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
 
+from models.availability import hold as hold_of_host
 from models.availability import refusal as refusal_of_host
 from models.engine import Database, now_in_database
 from models.journal.events import leave_in_outbox, record_event
@@ -23,6 +24,7 @@ from models.states import (
     UNSETTLED,
     Direction,
     EventType,
+    HostState,
     InstanceState,
     JobState,
     OutboxKind,
@@ -69,6 +71,11 @@ class NotNow:
     why: str
 
 
+@dataclass(frozen=True)
+class Rewound(NotNow):
+    """Nothing was claimed: the database has forgotten claims that the worker has seen committed."""
+
+
 # Statements of the hot path are built once: building one costs more than SQLite takes to run it.
 _INSTANCE_OF = (
     select(instances)
@@ -96,10 +103,16 @@ _RAISE_EPOCH = (
 )
 _RAISE_SEQUENCE = (
     update(hosts)
-    .where(hosts.c.name == bindparam("here"), hosts.c.worker == bindparam("claimant"))
+    .where(
+        hosts.c.name == bindparam("here"),
+        hosts.c.worker == bindparam("claimant"),
+        hosts.c.sequence >= bindparam("seen"),
+        hosts.c.recovering_because.is_(None),
+    )
     .values(sequence=hosts.c.sequence + 1)
     .returning(hosts.c.sequence)
 )
+_RAISE_SEQUENCE_TO_BEGIN = _RAISE_SEQUENCE.where(hosts.c.state != HostState.DRAINING)
 _TAKEN: dict[str, Any] = {
     "state": JobState.RUNNING,
     "epoch": bindparam("new_epoch"),
@@ -125,33 +138,46 @@ _TAKE_FIRST = (
 )
 
 
-class DisplacedError(Exception):
-    """Another worker has registered the host since: nothing may be claimed."""
+class HostHeldError(Exception):
+    """The host may claim nothing now, as ``not_now`` says; what the transaction has written must not stay."""
+
+    def __init__(self, not_now: NotNow) -> None:
+        super().__init__(not_now.why)
+        self.not_now = not_now
 
 
-def displaced(claimant: Claimant) -> NotNow:
-    """What a claim comes to after a DisplacedError."""
-    return NotNow(f"another worker serves {claimant.host} now; this one must end")
-
-
-def claim(
-    database: Database, job_id: str, claimant: Claimant, terms_of: Callable[[JobRecord], Terms], *, outbox: bool
+def claim(  # noqa: PLR0913  # who claims what
+    database: Database,
+    job_id: str,
+    claimant: Claimant,
+    terms_of: Callable[[JobRecord], Terms],
+    *,
+    outbox: bool,
+    seen: int = 0,
 ) -> Lease | NotNow:
     """Take the job to run it now, or say why not.
 
     With ``outbox`` a job that must go to another host is rung there, and what a superseded job came to is told.
+    ``seen`` is a host sequence that the worker has seen committed: in a database that has a lower one nothing is
+    claimed, which is then `Rewound`.
     """
     try:
         with database.write() as connection:
-            return claim_within(connection, job_id, claimant, terms_of, outbox=outbox)
-    except DisplacedError:
-        return displaced(claimant)
+            return claim_within(connection, job_id, claimant, terms_of, outbox=outbox, seen=seen)
+    except HostHeldError as held:
+        return held.not_now
 
 
-def claim_within(
-    connection: Connection, job_id: str, claimant: Claimant, terms_of: Callable[[JobRecord], Terms], *, outbox: bool
+def claim_within(  # noqa: PLR0913  # who claims what
+    connection: Connection,
+    job_id: str,
+    claimant: Claimant,
+    terms_of: Callable[[JobRecord], Terms],
+    *,
+    outbox: bool,
+    seen: int = 0,
 ) -> Lease | NotNow:
-    """`claim`, as a part of a transaction, which a DisplacedError must end."""
+    """`claim`, as a part of a transaction, which a HostHeldError must end."""
     instance = connection.execute(_INSTANCE_OF, {"wanted": job_id}).one_or_none()
     if instance is None:
         return NotNow(f"there is no job {job_id}")
@@ -176,7 +202,7 @@ def claim_within(
     epoch = instance.epoch + 1
     for other in standing_before:
         supersede(connection, other, job, epoch, outbox=outbox)
-    return _take(connection, job, instance, terms, claimant, epoch, standing_before)
+    return _take(connection, job, instance, terms, claimant, epoch, standing_before, seen)
 
 
 def _not_now(connection: Connection, row: Row[Any], job: JobRecord, claimant: Claimant) -> NotNow | None:
@@ -222,6 +248,7 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
     claimant: Claimant,
     epoch: int,
     superseded: Sequence[JobRecord],
+    seen: int,
 ) -> Lease:
     first = job.state is JobState.QUEUED
     peer = (terms.peer or other_host(connection, superseded, claimant.host)) if first else job.peer
@@ -234,10 +261,11 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
             .values(host=claimant.host, state=terms.begins_as, name=terms.name, spec=dict(job.request), made_by=job.id)
         )
     sequence = connection.execute(
-        _RAISE_SEQUENCE, {"here": claimant.host, "claimant": claimant.worker}
+        _RAISE_SEQUENCE_TO_BEGIN if first else _RAISE_SEQUENCE,
+        {"here": claimant.host, "claimant": claimant.worker, "seen": seen},
     ).scalar_one_or_none()
     if sequence is None:
-        raise DisplacedError
+        raise HostHeldError(_held(connection, claimant, seen, begins=first))
     taken = connection.execute(
         _TAKE_FIRST if first else _TAKE_AGAIN,
         {"wanted": job.id, "new_epoch": epoch, "worker": claimant.worker}
@@ -300,6 +328,19 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
         peer=None if peer is None else _seen_from(connection, claimant.host, job.home, peer),
         arrived=job.hopping,
     )
+
+
+def _held(connection: Connection, claimant: Claimant, seen: int, *, begins: bool) -> NotNow:
+    """Why the host's sequence was not raised."""
+    row = connection.execute(
+        select(hosts.c.sequence, hosts.c.worker).where(hosts.c.name == claimant.host)
+    ).one_or_none()
+    if row is None or row.sequence < seen:
+        at = "does not know this host" if row is None else f"is at claim {row.sequence} of {claimant.host}"
+        return Rewound(f"the database went back in time: it {at}, and claim {seen} was seen")
+    if row.worker != claimant.worker:
+        return NotNow(f"another worker serves {claimant.host} now; this one must end")
+    return NotNow(hold_of_host(connection, claimant.host, begins=begins) or f"host {claimant.host} is held")
 
 
 def _seen_from(connection: Connection, here: str, home: str | None, peer: str) -> PeerRecord:

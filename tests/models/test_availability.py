@@ -75,6 +75,32 @@ def test_what_was_begun_goes_on(desk: Desk) -> None:
     assert isinstance(claim(desk.database, "half", enrolled(desk.database), terms_of, outbox=False), Lease)
 
 
+def test_a_drained_host_begins_nothing_and_ends_what_was_begun(desk: Desk) -> None:
+    """A destroy waits, too, and has superseded nobody; no migration begins to it; enabled again, all is found."""
+    desk.begun("half")
+    desk.submit("away", "destroy")
+    desk.submit("other", "destroy", instance=uuid4())
+    enrolled(desk.database, "h2")
+    accept(desk.database, submission("to it", "migrate", host="h2", request={"destination": "h1"}), outbox=False)
+    assert disable(desk.database, "h1", "cli:ann", "new memory", drain=True)
+
+    refused = [claim(desk.database, job_id, desk.claimant, terms_of, outbox=False) for job_id in ("away", "other")]
+
+    sentence = "host h1 is drained and begins no job: new memory"
+    assert refused == [NotNow(sentence)] * 2
+    assert (why(desk, "away"), why(desk, "to it")) == (sentence, "host h1 takes no new guests: new memory")
+    assert due(desk) == ["half"]
+    assert desk.events("half") == ["submitted", "claimed"]
+    later = enrolled(desk.database)
+    assert isinstance(claim(desk.database, "half", later, terms_of, outbox=False), Lease)
+
+    assert enable(desk.database, "h1")
+    assert "other" in due(desk)
+    taken = claim(desk.database, "away", later, terms_of, outbox=False)
+    assert isinstance(taken, Lease)
+    assert taken.superseded == ("half",)
+
+
 def test_a_libvirt_that_is_back_does_not_undo_an_operators_word(desk: Desk) -> None:
     """The two reasons are kept apart, whichever came first."""
     worker = desk.claimant.worker

@@ -12,13 +12,16 @@ GOOD = {
     "job_resume": {"from_step": "VolumeAttached"},
     "job_skip": {"step": "VolumeAttached", "reason": "done by hand"},
     "job_settle": {"succeeded": False, "reason": "its host burnt down"},
+    "host_disable": {"reason": "new memory"},
+    "host_drain": {"reason": "new memory"},
+    "host_enable": {"reason": "it has it"},
 }
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_what_a_verb_takes(verb: str) -> None:
     """It is handed on as it was sent."""
-    sent = {"job": "a", **GOOD[verb]}
+    sent = {VERBS[verb].of: "a", **GOOD[verb]}
     assert read_arguments(verb, sent) == sent
 
 
@@ -32,6 +35,9 @@ def test_what_a_verb_takes(verb: str) -> None:
         ("job_settle", {"job": "a", "reason": "x"}, "succeeded: true or false is needed."),
         ("job_skip", {"job": "a", "step": "VolumeAttached"}, "reason: a text is needed."),
         ("job_retry", {"job": "a", "force": 1}, "force: true or false is needed."),
+        ("host_drain", {"host": "h1"}, "reason: a text is needed."),
+        ("host_drain", {"host": ["h1"], "reason": "x"}, "host: a text is needed."),
+        ("host_enable", {"job": "a"}, "job: there is no such argument; host_enable has host, reason."),
         ("job_resume", {"from": "x"}, "from: there is no such argument; job_resume has job, reason, from_step."),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What operators ask of jobs through Celery: ``ops.job_<verb>`` on the queue ``ops``, which every worker takes from.
+"""What operators ask through Celery: ``ops.job_<verb>``, ``ops.host_<verb>`` on ``ops``, which every worker serves.
 
 Each runs what the command line runs, on whichever worker takes it, and returns what became of it.
 """
@@ -17,7 +17,7 @@ from tasks.requests import BadRequestError
 #: As the journal keeps it.
 ACTOR_MAX_LENGTH = 255
 
-#: ``(job, asked, **arguments)`` to the answer.
+#: ``(job or host, asked, **arguments)`` to the answer.
 Verb = Callable[..., Answer]
 
 _KINDS = {str: "a text", bool: "true or false"}
@@ -25,8 +25,9 @@ _KINDS = {str: "a text", bool: "true or false"}
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a verb takes beside ``job``, and ``reason`` where that is not needed: names and kinds."""
+    """What a verb takes beside what it is ``of``, and ``reason`` where that is not needed: names and kinds."""
 
+    of: str = "job"
     needed: Mapping[str, type] = field(default_factory=dict)
     optional: Mapping[str, type] = field(default_factory=dict)
 
@@ -40,6 +41,9 @@ VERBS: Mapping[str, Arguments] = MappingProxyType(
         "job_resume": Arguments(optional={"from_step": str}),
         "job_skip": Arguments(needed={"step": str, "reason": str}),
         "job_settle": Arguments(needed={"succeeded": bool, "reason": str}),
+        "host_disable": Arguments(of="host", needed={"reason": str}),
+        "host_drain": Arguments(of="host", needed={"reason": str}),
+        "host_enable": Arguments(of="host"),
     }
 )
 
@@ -53,7 +57,7 @@ def register(app: Celery, verbs: Mapping[str, Verb]) -> None:
 def read_arguments(verb: str, arguments: Mapping[str, object]) -> dict[str, Any]:
     """The arguments, each of its kind; raises BadRequestError with a sentence that names the one that is not."""
     takes = VERBS[verb]
-    needed = {"job": str, **takes.needed}
+    needed = {takes.of: str, **takes.needed}
     known = {**needed, "reason": str, **takes.optional}
     unknown = sorted(set(arguments) - set(known))
     if unknown:
@@ -66,7 +70,7 @@ def read_arguments(verb: str, arguments: Mapping[str, object]) -> dict[str, Any]
 
 def _task(name: str, verb: Verb) -> type[Task[Any, dict[str, Any]]]:
     class OpsTask(Task[Any, dict[str, Any]]):
-        """Asks it of the job; its result says whether that was taken, and a sentence."""
+        """Asks it of the job or host; its result says whether that was taken, and a sentence."""
 
         throws = (BadRequestError,)
         ignore_result = False
@@ -76,8 +80,8 @@ def _task(name: str, verb: Verb) -> type[Task[Any, dict[str, Any]]]:
         def run(self, /, **sent: object) -> dict[str, Any]:
             arguments = read_arguments(name, sent)
             actor = f"celery:{self.request.origin or 'unknown'}"[:ACTOR_MAX_LENGTH]
-            job, reason = arguments.pop("job"), arguments.pop("reason", "")
-            answer = verb(job, Asked(actor, reason), **arguments)
+            of, reason = arguments.pop(VERBS[name].of), arguments.pop("reason", "")
+            answer = verb(of, Asked(actor, reason), **arguments)
             return {"taken": answer.taken, "sentence": answer.sentence}
 
     return type(f"Ops{name.title()}", (OpsTask,), {"name": f"ops.{name}"})

@@ -19,7 +19,10 @@ from worker.cli.group import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from models.engine import Database
+    from models.journal.asking import Answer, Asked
     from models.reading import HostRecord
 
 
@@ -115,28 +118,28 @@ def disable_host(name: str, reason: str) -> int:
     Spawns on it and migrations to it that are not begun stay queued; all else goes on: destroy, attach, detach, power,
     migrations away.
     """
-    from models.availability import disable
+    from models.journal import closing
 
-    if not disable(journal(settings()), name, actor(), reason):
-        no_such("host", name)
-    click.echo(f"{name} is disabled: spawns and migrations to it wait.")
-    return OK
+    return _decide(closing.disable_host, name, reason)
+
+
+@hosts.command("drain")
+@click.argument("name")
+@BECAUSE_NEEDED
+def drain_host(name: str, reason: str) -> int:
+    """Let no job begin on a host, a destroy neither; those that were begun end."""
+    from models.journal import closing
+
+    return _decide(closing.drain_host, name, reason)
 
 
 @hosts.command("enable")
 @click.argument("name")
 def enable_host(name: str) -> int:
-    """Take `disable` back."""
-    from models.availability import enable
+    """Take `disable` or `drain` back."""
+    from models.journal import closing
 
-    database = journal(settings())
-    if not enable(database, name):
-        no_such("host", name)
-    still = _host(database, name).down_because
-    click.echo(
-        f"{name} is enabled." if still is None else f"{name} is enabled once its worker reaches libvirt: {still}"
-    )
-    return OK
+    return _decide(closing.enable_host, name, "")
 
 
 @hosts.command("rebind")
@@ -156,6 +159,14 @@ def rebind_host(name: str, reason: str) -> int:
         return BAD_REQUEST
     click.echo(f"the next machine that serves {name} has the name; the journal has {kept} instances there.")
     return OK
+
+
+def _decide(decide: "Callable[[Database, str, Asked], Answer]", name: str, reason: str) -> int:
+    from models.journal.asking import Asked
+
+    answer = decide(journal(settings()), name, Asked(actor(), reason))
+    click.echo(answer.sentence if answer.taken else f"hostler: {answer.sentence}", err=not answer.taken)
+    return OK if answer.taken else BAD_REQUEST
 
 
 def _host(database: "Database", name: str) -> "HostRecord":

@@ -16,6 +16,13 @@ from worker.cli import hostler
 pytest_plugins = ["tests.builders"]
 
 CAPABILITIES = {"domain_types": ["kvm", "qemu"]}
+HOST_VERBS: list[tuple[str, ...]] = [
+    ("show",),
+    ("disable", "--because", "x"),
+    ("drain", "--because", "x"),
+    ("enable",),
+    ("rebind", "--because", "x"),
+]
 INVENTORY = {
     "vcpus": 8,
     "memory_mib": 16000,
@@ -103,6 +110,20 @@ def test_enabled_by_an_operator_while_libvirt_is_lost(served: Desk) -> None:
     )
 
 
+def test_drained_by_an_operator(served: Desk) -> None:
+    """A job that waits because of it says so; a blank reason is none."""
+    blank = typed(served, "hosts", "drain", "h1", "--because", " ")
+    assert (blank.return_value, "reason: one is needed" in blank.stderr) == (2, True)
+
+    drained = typed(served, "hosts", "drain", "h1", "--because", "new memory")
+    served.submit("late", "destroy")
+
+    assert drained.stdout == "h1 is drained: what was begun there ends, all else waits.\n"
+    assert "host h1 is drained and begins no job: new memory" in typed(served, "jobs", "show", "late").stdout
+    assert shown(served)["state"] == "draining"
+    assert typed(served, "hosts", "enable", "h1").stdout == "h1 is enabled.\n"
+
+
 def test_rebind_is_refused_while_the_worker_lives(served: Desk) -> None:
     """And says what it means once it is dead."""
     refused = typed(served, "hosts", "rebind", "h1", "--because", "its board burnt")
@@ -115,7 +136,7 @@ def test_rebind_is_refused_while_the_worker_lives(served: Desk) -> None:
     assert shown(served)["rebind"]["because"] == "its board burnt"
 
 
-@pytest.mark.parametrize("verb", [("show",), ("disable", "--because", "x"), ("enable",), ("rebind", "--because", "x")])
+@pytest.mark.parametrize("verb", HOST_VERBS)
 def test_a_host_that_there_is_not(served: Desk, verb: tuple[str, ...]) -> None:
     """One sentence, exit status 2."""
     name, *options = verb
