@@ -24,6 +24,7 @@ from models.tables import (
     jobs,
     metadata,
     outbox,
+    recoveries,
     runs,
     step_attempts,
     steps,
@@ -90,6 +91,7 @@ ROWS: dict[Table, dict[str, Any]] = {
     outbox: {"job": "a", "run": 1, "kind": "ring", "host": "h1", "created_at": NOW, "tries": 0},
     instance_events: {"instance": INSTANCE, "host": "h1", "at": NOW, "type": "stopped", "data": {}},
     drift: {"host": "h1", "kind": "missing", "subject": "b", "data": {}, "found_at": NOW},
+    recoveries: {"host": "h1", "because": "restored", "begun_at": NOW, "ended_at": NOW},
 }
 
 
@@ -146,6 +148,11 @@ def _same_drift_twice(connection: Connection) -> None:
         put(connection, drift, kind="missing", subject="a")
 
 
+def _two_recoveries_at_once(connection: Connection) -> None:
+    for _ in range(2):
+        put(connection, recoveries, ended_at=None)
+
+
 def _settled_job_written(connection: Connection) -> None:
     run(connection, "UPDATE jobs SET state = 'cancelled'")
     run(connection, "UPDATE jobs SET waits = 1")
@@ -194,6 +201,7 @@ REFUSED: dict[str, Callable[[Connection], None]] = {
     "uq_devices_exclusive": _volume_of_two_instances,
     "uq_devices_place": _place_of_two_volumes,
     "uq_drift_once_while_open": _same_drift_twice,
+    "uq_recoveries_one_open_per_host": _two_recoveries_at_once,
     "jobs_final_is_final": _settled_job_written,
     "jobs_new_run_from_final": _run_skipped,
     "jobs_states_move_as_named": _begun_never_claimed,
@@ -228,6 +236,7 @@ SQLITE_SAYS = {
     "uq_steps_name_once_per_run": "UNIQUE constraint failed: steps.job, steps.run, steps.direction, steps.name",
     "uq_devices_exclusive": "UNIQUE constraint failed: devices.exclusive",
     "uq_devices_place": "UNIQUE constraint failed: devices.place",
+    "uq_recoveries_one_open_per_host": "UNIQUE constraint failed: recoveries.host",
     "uq_drift_once_while_open": "UNIQUE constraint failed: drift.host, drift.kind, drift.subject",
 }
 
