@@ -27,6 +27,7 @@ missing_packages() {
     command_there gcc || echo gcc
     installed busybox-static || echo busybox-static
     command_there redis-server || command_there redis-check-rdb || echo redis-tools
+    command_there openssl || echo openssl
     command_there ip || echo iproute2
     command_there initdb || file_there '/usr/lib/postgresql/*/bin/initdb' || echo postgresql-server
     local python

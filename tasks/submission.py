@@ -9,7 +9,7 @@ from uuid import UUID
 from models.records import Json
 from models.submission import Submission
 from tasks.catalogue import Catalogue
-from tasks.requests import BadRequestError, parse
+from tasks.requests import BadRequestError, parse, shown_name
 
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
@@ -69,5 +69,8 @@ def _document(request: object) -> Mapping[str, Any]:
     except RecursionError:
         raise BadRequestError("request: it is nested too deeply.") from None
     if size > REQUEST_MAX_BYTES:
-        raise BadRequestError(f"request: it has {size} bytes, more than {REQUEST_MAX_BYTES}.")
+        longest = max(request, key=lambda name: len(json.dumps(request[name])))
+        raise BadRequestError(
+            f"{shown_name(longest)}: it is too long: the request has {size} bytes, more than {REQUEST_MAX_BYTES}."
+        )
     return request

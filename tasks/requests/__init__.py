@@ -31,9 +31,14 @@ def parse(model: type[RequestT], document: Mapping[str, Any]) -> RequestT:
         return model.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join(_on_one_line(str(part), _NAME_MAX_LENGTH) for part in first["loc"]) or "request"
+        field = ".".join(shown_name(part) for part in first["loc"]) or "request"
         message = _on_one_line(first["msg"].removeprefix("Value error, "), _SENTENCE_MAX_LENGTH)
         raise BadRequestError(f"{field}: {message[:1].lower()}{message[1:]}.") from None
+
+
+def shown_name(field: object) -> str:
+    """The name of a field as it may stand in a sentence: it may be one that the sender made up."""
+    return _on_one_line(str(field), _NAME_MAX_LENGTH)
 
 
 def _on_one_line(text: str, length: int) -> str:

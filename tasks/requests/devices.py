@@ -1,7 +1,7 @@
 """Volumes and interfaces as requests name them, in nova's and libvirt's words."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -130,9 +130,9 @@ class AttachVolumeRequest(Request):
     volume: Volume = Field(description="the volume")
 
     @property
-    def wanted_volumes(self) -> tuple[Volume, ...]:
-        """The volumes that the instance is to have."""
-        return (self.volume,)
+    def wanted_volumes(self) -> Mapping[str, Volume]:
+        """The volumes that the instance is to have, each by the field that asks for it."""
+        return {"volume": self.volume}
 
 
 class AttachInterfaceRequest(Request):

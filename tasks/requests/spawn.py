@@ -1,5 +1,6 @@
 """What a spawn asks for, in nova's and libvirt's words."""
 
+from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -50,9 +51,9 @@ class SpawnRequest(Request):
         return self.image is not None or self.disk_gib is not None
 
     @property
-    def wanted_volumes(self) -> tuple[Volume, ...]:
-        """The volumes that the instance is to have."""
-        return tuple(self.volumes)
+    def wanted_volumes(self) -> Mapping[str, Volume]:
+        """The volumes that the instance is to have, each by the field that asks for it."""
+        return {f"volumes.{number}": volume for number, volume in enumerate(self.volumes)}
 
     @property
     def wanted_interfaces(self) -> tuple[Interface, ...]:

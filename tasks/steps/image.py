@@ -4,9 +4,12 @@ from models.records import NOTHING, Change, Json, Progress
 from models.states import ErrorClass
 from tasks.host import Host, HostError, Image, ImageSource, Wish
 from tasks.operation import Absent, NotNeeded, Sight, There, Work
+from tasks.requests.images import Image as WantedImage
 from tasks.requests.spawn import SpawnRequest
+from tasks.steps.fields import asked_by
 
 _KEY = "key"
+_PATH, _URL = "image.path", "image.url"
 
 
 class ImagesCached:
@@ -17,7 +20,10 @@ class ImagesCached:
     def plan(self, work: Work[SpawnRequest], host: Host) -> Json:
         """Where the cache keeps what is fetched; a local file has no identity of our making."""
         source = _source(work.request)
-        return NOTHING if source is None else {_KEY: host.images.identify(source)}
+        if source is None:
+            return NOTHING
+        with asked_by(_URL):
+            return {_KEY: host.images.identify(source)}
 
     def look(self, work: Work[SpawnRequest], host: Host) -> Sight:
         """Inspects the image; a local file that is missing or not what it is said to be is an error for good."""
@@ -25,16 +31,14 @@ class ImagesCached:
         if request.image is None and request.boot is None:
             return NotNeeded()
         if request.boot is not None:
-            host.images.require_file(request.boot.kernel)
+            with asked_by("boot.kernel"):
+                host.images.require_file(request.boot.kernel)
             if request.boot.initrd is not None:
-                host.images.require_file(request.boot.initrd)
+                with asked_by("boot.initrd"):
+                    host.images.require_file(request.boot.initrd)
         if request.image is None:
             return There()
-        if request.image.path is not None:
-            host.images.inspect(request.image.path, request.image.format)
-            return There()
-        key = _key(work, host)
-        return Absent() if key is None or host.images.cached(key, request.image.format) is None else There()
+        return Absent() if _found(work, request.image, host) is None else There()
 
     def do(self, work: Work[SpawnRequest], host: Host) -> None:
         """Fetches the image; a local file is there, or its look raises."""
@@ -45,7 +49,8 @@ class ImagesCached:
         def watch(done_bytes: int, total_bytes: int) -> bool:
             return work.report(Progress("downloading", done_bytes, total_bytes)) is not Wish.CANCEL
 
-        host.images.fetch(source, work.intent[_KEY], watch)
+        with asked_by(_URL):
+            host.images.fetch(source, work.intent[_KEY], watch)
 
     def undo(self, work: Work[SpawnRequest], host: Host) -> None:
         """What many jobs share is not one job's to remove."""
@@ -67,13 +72,20 @@ def image_of(work: Work[SpawnRequest], host: Host) -> Image | None:
     wanted = work.request.image
     if wanted is None:
         return None
-    if wanted.path is not None:
-        return host.images.inspect(wanted.path, wanted.format)
-    key = _key(work, host)
-    image = None if key is None else host.images.cached(key, wanted.format)
+    image = _found(work, wanted, host)
     if image is None:
         raise HostError(ErrorClass.TRANSIENT, "the image is no longer in the cache; it will be fetched again")
     return image
+
+
+def _found(work: Work[SpawnRequest], wanted: WantedImage, host: Host) -> Image | None:
+    """The image where it lies, or in the cache; None while it must be fetched."""
+    if wanted.path is not None:
+        with asked_by(_PATH):
+            return host.images.inspect(wanted.path, wanted.format)
+    with asked_by(_URL):
+        key = _key(work, host)
+        return None if key is None else host.images.cached(key, wanted.format)
 
 
 def _source(request: SpawnRequest) -> ImageSource | None:

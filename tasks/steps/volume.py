@@ -1,5 +1,6 @@
 """Volumes: connected, attached, let go."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from typing_extensions import override
@@ -22,6 +23,7 @@ from tasks.steps.devices import (
     volume_from,
     volumes_of,
 )
+from tasks.steps.fields import asked_by
 
 #: What a volume's request says of every kind; the rest is how its kind is reached.
 _OF_EVERY_KIND = frozenset({"id", "kind", "read_only"})
@@ -31,8 +33,8 @@ class WantsVolumes(Protocol):
     """A request that gives an instance volumes."""
 
     @property
-    def wanted_volumes(self) -> tuple[WantedVolume, ...]:
-        """The volumes that the instance is to have."""
+    def wanted_volumes(self) -> Mapping[str, WantedVolume]:
+        """The volumes that the instance is to have, each by the field that asks for it."""
         ...
 
 
@@ -65,7 +67,7 @@ class VolumesConnected:
         taken = {device.details.get("target") for device in work.devices}
         taken |= {device.target for side in sides for device in side or ()}
         free = (target for target in disk_targets() if target not in taken)
-        new = [volume for volume in _wanted(work) if _row(work, volume.id) is None]
+        new = [volume for volume in _wanted(work).values() if _row(work, volume.id) is None]
         volumes = [GuestVolume(volume, next(free), f"ua-{volume.id}", volume.id) for volume in new]
         return {"volumes": [volume_details(volume) for volume in volumes]}
 
@@ -93,19 +95,21 @@ class VolumesConnected:
         wanted = _wanted(work)
         if not wanted:
             return NotNeeded()
-        for volume in wanted:
+        for field, volume in wanted.items():
             row = _row(work, volume.id)
             if row is None:
-                host.volumes.connected(volume)  # refuses what can never be, before anything is reserved
+                with asked_by(field):
+                    host.volumes.connected(volume)  # refuses what can never be, before anything is reserved
                 return Absent()
             if row.volume != volume:
                 return NotOurs(f"the instance has a volume {volume.id} already, and it is not the same one")
-        return There() if all(host.volumes.connected(volume) for volume in wanted) else Absent()
+        return There() if all(_connected(field, volume, host) for field, volume in wanted.items()) else Absent()
 
     def do(self, work: Work[Request], host: Host) -> None:
         """Brings each within reach."""
-        for volume in _wanted(work):
-            host.volumes.connect(volume)
+        for field, volume in _wanted(work).items():
+            with asked_by(field):
+                host.volumes.connect(volume)
 
     def undo(self, work: Work[Request], host: Host) -> None:
         """Lets go of those that this job gave the instance."""
@@ -117,9 +121,14 @@ class VolumesConnected:
         return ()
 
 
-def _wanted(work: Work[Request]) -> tuple[Volume, ...]:
+def _wanted(work: Work[Request]) -> Mapping[str, Volume]:
     request: WantsVolumes = work.request  # type: ignore[assignment]  # every operation with this step has such a one
-    return tuple(_volume(each) for each in request.wanted_volumes)
+    return {field: _volume(each) for field, each in request.wanted_volumes.items()}
+
+
+def _connected(field: str, volume: Volume, host: Host) -> bool:
+    with asked_by(field):
+        return host.volumes.connected(volume)
 
 
 class VolumeAttached(DeviceAttached):

@@ -1,11 +1,14 @@
 """A small web server of images, on loopback, which counts what it is asked for and can be told to misbehave."""
 
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
+
+from tests.lab.authority import Certificate
 
 END_WITHIN_S = 10.0
 
@@ -16,7 +19,8 @@ class ImageServer:
     ``redirects`` are other URLs for paths; ``breaks_after`` so many bytes the next answer's connection breaks.
     """
 
-    def __init__(self, address: str = "127.0.0.1") -> None:
+    def __init__(self, address: str = "127.0.0.1", *, certificate: Certificate | None = None) -> None:
+        """With a certificate it speaks https."""
         self.files: dict[str, bytes] = {}
         self.redirects: dict[str, str] = {}
         self.headers: dict[str, str] = {}  #: of every answer; an empty one is left out
@@ -31,13 +35,18 @@ class ImageServer:
 
         self._server = ThreadingHTTPServer((address, 0), Handler)
         self._server.daemon_threads = True
+        self._scheme = "http" if certificate is None else "https"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate.certificate, certificate.key)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="image-server")
 
     @property
     def url(self) -> str:
         """Where it is."""
         host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}"
+        return f"{self._scheme}://{host!s}:{port}"
 
     @property
     def gets(self) -> int:

@@ -1,4 +1,4 @@
-"""Spawn requests by people who mean harm: each is refused by its field's name, or it is harmless."""
+"""Requests by people who mean harm, for every operation: each is refused by its field's name, or it is harmless."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -15,7 +15,7 @@ from tasks.host import DirectBoot, Guest, Identity, Platform
 from tasks.requests import BadRequestError, parse
 from tasks.requests.spawn import SpawnRequest
 from tasks.submission import read_submission
-from tests.tasks.whole_spawn import INSTANCE, WHOLE
+from tests.tasks.whole_requests import INSTANCE, WHOLE, WHOLE_REQUESTS
 from worker.host.guest_xml import GuestSurroundings, domain_xml
 
 SENTENCE_MAX_LENGTH = 1000
@@ -39,12 +39,12 @@ def at(document: Any, path: Path) -> Any:  # a part of a JSON document
     return document
 
 
-def refusal(document: dict[str, Any]) -> str | None:
+def refusal(document: dict[str, Any], operation: str = "spawn") -> str | None:
     """The sentence with which the request is refused; None if it is taken."""
     try:
         read_submission(
             OPERATIONS,
-            operation="spawn",
+            operation=operation,
             host="h1",
             instance=str(INSTANCE),
             request=document,
@@ -92,16 +92,30 @@ VALUES = st.one_of(
     st.lists(NUMBERS, max_size=3),
     st.dictionaries(TEXTS, TEXTS, max_size=2),
 )
-PLACES = st.sampled_from(sorted(paths(WHOLE), key=str))
+#: Every place of every request that holds something, and every part that has fields.
+PLACES = [
+    (operation, whole, path)
+    for operation, wholes in WHOLE_REQUESTS.items()
+    for whole in wholes
+    for path in sorted(paths(whole), key=str)
+]
+PARTS = [
+    (operation, whole, path)
+    for operation, wholes in WHOLE_REQUESTS.items()
+    for whole in wholes
+    for path in ((), *(path for path in paths(whole) if isinstance(at(whole, path), dict)))
+]
+FIELDS = {str(part) for _, _, path in PLACES for part in path if isinstance(part, str)}
 
 
-def judge(document: dict[str, Any], path: Path) -> None:
+def judge(document: dict[str, Any], path: Path, operation: str = "spawn") -> None:
     """Refused in one sentence that names the field, or made into a document in which all is text."""
-    sentence = refusal(document)
+    sentence = refusal(document, operation)
     if sentence is None:
-        domain = definition(document)
-        assert not domain.xpath("//evil | //disk")
-        assert (domain.findtext("title"), domain.findtext("name")) == (document["name"], str(INSTANCE))
+        if operation == "spawn":
+            domain = definition(document)
+            assert not domain.xpath("//evil | //disk")
+            assert (domain.findtext("title"), domain.findtext("name")) == (document["name"], str(INSTANCE))
         return
     assert len(sentence) <= SENTENCE_MAX_LENGTH
     assert sentence.endswith(".")
@@ -112,36 +126,42 @@ def judge(document: dict[str, Any], path: Path) -> None:
     assert field != "request" or "plain JSON" in sentence or any(name in sentence for name in FIELDS), sentence
 
 
-FIELDS = {str(part) for path in paths(WHOLE) for part in path if isinstance(part, str)}
+def test_the_whole_requests_are_taken() -> None:
+    """What is changed below is good to begin with, and there is one of every operation."""
+    assert set(WHOLE_REQUESTS) == set(OPERATIONS)
+    assert len(PLACES) > 100
+    for operation, wholes in WHOLE_REQUESTS.items():
+        for whole in wholes:
+            assert refusal(whole, operation) is None
 
 
-def test_the_whole_request_is_taken() -> None:
-    """What is changed below is good to begin with."""
-    assert refusal(WHOLE) is None
+#: A value stands in some hundred places.
+@settings(max_examples=settings().max_examples * 2 // 3)
+@given(VALUES)
+def test_a_hostile_value_is_refused_by_its_fields_name_or_harmless(value: object) -> None:
+    """Anywhere in any request: each value stands in each place, which makes more than 10,000 such requests."""
+    for operation, whole, path in PLACES:
+        document = deepcopy(whole)
+        at(document, path[:-1])[path[-1]] = value
+        judge(document, path, operation)
 
 
-@given(PLACES, VALUES)
-def test_a_hostile_value_is_refused_by_its_fields_name_or_harmless(path: Path, value: object) -> None:
-    """Anywhere in a request."""
-    document = deepcopy(WHOLE)
-    at(document, path[:-1])[path[-1]] = value
-    judge(document, path)
-
-
-@given(st.sampled_from([(), *(path for path in paths(WHOLE) if isinstance(at(WHOLE, path), dict))]), TEXTS, VALUES)
-def test_a_field_that_nobody_knows_is_refused_by_its_name(path: Path, name: str, value: object) -> None:
-    """In any part of a request, whatever it is called; the sentence stays one."""
-    document = deepcopy(WHOLE)
-    part = at(document, path)
-    if name in part:
-        return
-    part[name] = value
-    sentence = refusal(document)
-    assert sentence is not None
-    assert sentence.isprintable()
-    assert len(sentence) <= SENTENCE_MAX_LENGTH
+@settings(max_examples=settings().max_examples // 3)
+@given(TEXTS, VALUES)
+def test_a_field_that_nobody_knows_is_refused_by_its_name(name: str, value: object) -> None:
+    """In any part of any request, whatever it is called; the sentence stays one."""
     shown = "".join(each if each.isprintable() else "?" for each in name)[:60]
-    assert shown in sentence or "plain JSON" in sentence or "unicode" in sentence
+    for operation, whole, path in PARTS:
+        document = deepcopy(whole)
+        part = at(document, path)
+        if name in part:
+            continue
+        part[name] = value
+        sentence = refusal(document, operation)
+        assert sentence is not None
+        assert sentence.isprintable()
+        assert len(sentence) <= SENTENCE_MAX_LENGTH
+        assert shown in sentence or "plain JSON" in sentence or "unicode" in sentence
 
 
 @pytest.mark.parametrize("text", [*XML, *PATHS])
@@ -179,13 +199,16 @@ def test_what_would_go_into_a_definition_or_a_path_is_refused_by_its_name(path: 
     assert sentence.replace("volumes.0.file.", "volumes.0.").startswith(f"{named}: "), sentence
 
 
-def test_a_request_that_is_too_long_is_refused() -> None:
-    """Before anything reads it."""
-    sentence = refusal({**WHOLE, "boot": {"kernel": "/images/k", "cmdline": "x" * 1_000_000}})
-    assert sentence is not None
-    assert "bytes, more than" in sentence
+@pytest.mark.parametrize("operation", sorted(WHOLE_REQUESTS))
+def test_a_megabyte_is_refused_in_any_request(operation: str) -> None:
+    """Before anything reads it, by the field that holds it."""
+    for whole in WHOLE_REQUESTS[operation]:
+        for name in (*whole, "user_data"):
+            sentence = refusal({**whole, name: "x" * 1024**2}, operation)
+            assert sentence is not None
+            assert sentence.startswith(f"{name}: it is too long")
 
 
 def test_the_document_is_plain_json() -> None:
     """As it comes in messages."""
-    assert json.loads(json.dumps(WHOLE)) == WHOLE
+    assert json.loads(json.dumps(WHOLE_REQUESTS)) == {name: list(wholes) for name, wholes in WHOLE_REQUESTS.items()}

@@ -117,10 +117,12 @@ def test_a_request_that_is_nested_too_deeply_is_refused() -> None:
 
 
 def test_a_request_that_is_too_large_is_refused() -> None:
-    """Its size is said before its fields are looked at."""
-    sentence = refused(request={"a": "x" * REQUEST_MAX_BYTES})
-    assert sentence.startswith("request: it has ")
+    """Its size is said before its fields are looked at, and which of them makes it so long."""
+    sentence = refused(request={"name": "vm", "user_data": "x" * REQUEST_MAX_BYTES, "b": {}})
+    assert sentence.startswith("user_data: it is too long: the request has ")
     assert sentence.endswith(f" bytes, more than {REQUEST_MAX_BYTES}.")
+    many = refused(request={str(number) * 200: number for number in range(REQUEST_MAX_BYTES // 200)})
+    assert len(many) < 200
 
 
 def test_an_empty_canvas_is_none() -> None:

@@ -135,8 +135,12 @@ class Sources:
                     break
             finally:
                 pool.close()  # the answer keeps its own connection
-        error_class = ErrorClass.PERMANENT if _is_untrusted(failure) else ErrorClass.TRANSIENT
-        raise HostError(error_class, f"could not reach {shown}: {failure or 'it has no address'}") from failure
+        distrust = _distrust(failure)
+        if distrust is not None:
+            message = f"this host's certificate store does not accept the certificate of {shown}: {distrust}"
+            raise _refused(message) from failure
+        message = f"could not reach {shown}: {failure or 'it has no address'}"
+        raise HostError(ErrorClass.TRANSIENT, message) from failure
 
 
 def key_of(url: str, validator: str) -> str:
@@ -169,13 +173,14 @@ def _pool(scheme: str, address: str, port: int, name: str) -> urllib3.HTTPConnec
             timeout=timeout,
             ssl_context=ssl.create_default_context(),
             server_hostname=name,
-            assert_hostname=name,
         )
     return urllib3.HTTPConnectionPool(address, port, timeout=timeout)
 
 
-def _is_untrusted(error: Exception | None) -> bool:
-    return isinstance(error, urllib3.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error)
+def _distrust(error: Exception | None) -> str | None:
+    """What is wrong with the server's certificate, if anything."""
+    cause = error.args[0] if isinstance(error, urllib3.exceptions.SSLError) and error.args else None
+    return cause.verify_message.rstrip(".") if isinstance(cause, ssl.SSLCertVerificationError) else None
 
 
 def _from_response(response: urllib3.BaseHTTPResponse, url: str, offset: int) -> Opened:
