@@ -20,7 +20,7 @@ demo: rights setup ## The main jobs on a real guest: spawned, attached to, migra
 test: rights setup ## Run all tests, on real libvirtd, QEMU, Redis and PostgreSQL
 	@.venv/bin/pytest -n 2 --dist loadfile $(PYTEST_ARGUMENTS)
 
-crash: rights setup ## Every crash row: whatever dies, at each step (CRASH_ARGUMENTS="--budget 10": minutes)
+crash: rights setup ## Every crash row, or with CRASH_ARGUMENTS a part: "--budget 10" (minutes), "--row NAME", "--soak"
 	@.venv/bin/pytest tests/crash --crash=all $(CRASH_ARGUMENTS)
 
 bench: rights setup ## Measure, and compare with bare libvirt

@@ -13,16 +13,22 @@ from tests.lab.waiting import NeverHappenedError, eventually
 
 HELD_WITHIN_S = 60.0
 #: A worker that is held goes on by itself after this: a test that failed meanwhile must not hang it.
-HOLDS_FOR_S = 20.0
+HOLDS_FOR_S = 60.0
+#: In the place of a step's name, for what belongs to a job as a whole.
+JOB = "job"
 
 
 class Moment(StrEnum):
     """When, in the life of a step."""
 
     LOOK = "look"  #: before it is looked at
+    LOOKED = "looked"  #: after it was looked at
+    INTENDING = "intending"  #: in the transaction of the intent, before its commit
     INTENDED = "intended"  #: after the intent's commit, before the effect
     DO = "do"  #: while the effect is being made
     MADE = "made"  #: after the effect, before anything is journaled of it
+    DONE = "done"  #: after the commit that says so
+    SETTLE = "settle"  #: of a job: in the transaction that ends it, before its commit
     UNDO = "undo"  #: after the undo's intent, before it
     UNDONE = "undone"  #: after the undo, before anything is journaled of it
 
@@ -41,11 +47,12 @@ class Deed(StrEnum):
 
 @dataclass(frozen=True)
 class Armed:
-    """One moment of one step, armed in the folder of a site's worker."""
+    """One moment of one step, armed in the folder of a site's worker: of one job, or of whichever comes first."""
 
     folder: Path
     step: str
     moment: Moment
+    job: str = ""
 
     def arm(self, deed: Deed = Deed.DIE) -> None:
         """From now on it is met by whichever worker of the folder comes there first."""
@@ -80,7 +87,7 @@ class Armed:
     def hold(self) -> None:
         """Wait to be released, in the worker, for so long at most."""
         with suppress(NeverHappenedError):
-            eventually(self._released.exists, f"{self.step} may go on", HOLDS_FOR_S)
+            eventually(self._released.exists, f"{self.step} may go on", HOLDS_FOR_S, poll_s=0.05)
 
     @property
     def _met(self) -> Path:
@@ -91,4 +98,4 @@ class Armed:
         return self._file("released")
 
     def _file(self, state: str) -> Path:
-        return self.folder / f"{self.step}.{self.moment}.{state}"
+        return self.folder / ".".join(word for word in (self.step, self.moment, self.job, state) if word)

@@ -15,8 +15,9 @@ from typing import Any
 from models.records import Change, Json
 from tasks.catalogue import OPERATIONS
 from tasks.host import Host
-from tasks.operation import Reserving, Sight, Step, Work
+from tasks.operation import Reserving, Sight, Step, TellingUndone, TellingWarnings, Work
 from tests.crash.moments import Armed, Deed, Moment
+from tests.crash.transactions import Transactions
 from worker.settings import load
 from worker.wiring import run_worker
 
@@ -35,12 +36,25 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def meet(folder: Path, step: str, moment: Moment, job: str) -> None:
+    """Do what is armed there, for this job or for any."""
+    for armed in (Armed(folder, step, moment, job), Armed(folder, step, moment)):
+        match armed.meet():
+            case Deed.DIE:
+                _die()
+            case Deed.HOLD:
+                armed.hold()
+            case None:
+                pass
+
+
 class MortalStep:
     """The step, and the death, or the pause, of whoever carries it out."""
 
-    def __init__(self, step: Step[Any], folder: Path) -> None:
+    def __init__(self, step: Step[Any], folder: Path, transactions: Transactions) -> None:
         self._step = step
         self._folder = folder
+        self._transactions = transactions
 
     @property
     def name(self) -> str:
@@ -53,26 +67,31 @@ class MortalStep:
 
     def look(self, work: Work[Any], host: Host) -> Sight:
         """As the step does, if its worker lives."""
-        self._meet(Moment.LOOK)
-        return self._step.look(work, host)
+        self._meet(Moment.LOOK, work)
+        sight = self._step.look(work, host)
+        self._transactions.looked(work.job, self.name)
+        self._meet(Moment.LOOKED, work)
+        return sight
 
     def do(self, work: Work[Any], host: Host) -> None:
         """As the step does, if its worker lives."""
-        self._meet(Moment.INTENDED)
+        self._meet(Moment.INTENDED, work)
         # An effect cannot be held: what is broken in its middle is broken while it goes on.
-        dies = self._at(Moment.DO).meet() is Deed.DIE
+        middle = [Armed(self._folder, self.name, Moment.DO, job) for job in ("", work.job)]
+        dies = Deed.DIE in [armed.meet() for armed in middle]
         if dies:
             threading.Timer(INTO_THE_EFFECT_S.get(self.name, INTO_ANY_EFFECT_S), _die).start()
         self._step.do(work, host)
         if dies:
             threading.Event().wait()  # whichever is first: nothing of this is journaled
-        self._meet(Moment.MADE)
+        self._meet(Moment.MADE, work)
+        self._transactions.made(work.job, self.name)
 
     def undo(self, work: Work[Any], host: Host) -> None:
         """As the step does, if its worker lives."""
-        self._meet(Moment.UNDO)
+        self._meet(Moment.UNDO, work)
         self._step.undo(work, host)
-        self._meet(Moment.UNDONE)
+        self._meet(Moment.UNDONE, work)
 
     def changes(self, work: Work[Any]) -> tuple[Change, ...]:
         """As the step does."""
@@ -82,25 +101,36 @@ class MortalStep:
         """As the step does, if it does."""
         return self._step.reserves(work) if isinstance(self._step, Reserving) else ()
 
-    def _at(self, moment: Moment) -> Armed:
-        return Armed(self._folder, self.name, moment)
+    def warnings(self, work: Work[Any]) -> tuple[str, ...]:
+        """As the step does, if it does."""
+        return self._step.warnings(work) if isinstance(self._step, TellingWarnings) else ()
 
-    def _meet(self, moment: Moment) -> None:
-        match self._at(moment).meet():
-            case Deed.DIE:
-                _die()
-            case Deed.HOLD:
-                self._at(moment).hold()
-            case None:
-                pass
+    def _meet(self, moment: Moment, work: Work[Any]) -> None:
+        meet(self._folder, self.name, moment, work.job)
+
+
+class MortalTellingStep(MortalStep):
+    """A mortal step that tells what is left of it."""
+
+    def undone(self, work: Work[Any], host: Host) -> bool:
+        """As the step does."""
+        assert isinstance(self._step, TellingUndone)
+        return self._step.undone(work, host)
 
 
 def main() -> int:
     """Serve, with mortal steps."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     folder = Path(os.environ["LAB_MARKS"])
+    transactions = Transactions(lambda step, moment, job: meet(folder, step, moment, job))
+    transactions.watch()
+
+    def mortal(step: Step[Any]) -> MortalStep:
+        kind = MortalTellingStep if isinstance(step, TellingUndone) else MortalStep
+        return kind(step, folder, transactions)
+
     catalogue = {
-        name: replace(operation, steps=tuple(MortalStep(step, folder) for step in operation.steps))
+        name: replace(operation, steps=tuple(mortal(step) for step in operation.steps))
         for name, operation in OPERATIONS.items()
     }
     return run_worker(load(), catalogue=catalogue)

@@ -235,20 +235,3 @@ def test_revoke_cancels_a_queued_job_and_its_id_is_not_kept(
     replies = orchestrator.app.control.inspect(timeout=5).revoked()
     assert list(replies.values()) == [[]]
     orchestrator.send("destroy", instance, {}).get(timeout=RESULT_WITHIN_S)
-
-
-def test_a_message_in_a_flushed_broker_changes_nothing_for_an_accepted_job(
-    site: Site, orchestrator: Orchestrator, instance: UUID, small_guest: dict[str, Any]
-) -> None:
-    """A job that was submitted while no worker ran is found without its ring."""
-    site.start_worker()
-    assert site.worker.terminate(30) == 0, site.log
-    submitted = site.submit("spawn", instance, small_guest)
-    assert submitted.returncode == 0, submitted.stderr
-    with orchestrator.app.connection_for_write() as connection:
-        connection.default_channel.client.flushall()
-
-    site.start_worker()
-
-    assert site.settled(submitted.stdout.strip())["state"] == "succeeded"
-    orchestrator.send("destroy", instance, {}).get(timeout=RESULT_WITHIN_S)

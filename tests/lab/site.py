@@ -194,7 +194,7 @@ class Site:
         target = ("--host", self.host, "--instance", str(instance), "--request", "-")
         return self.hostler("submit", operation, *target, *options, request=request)
 
-    def accept(self, operation: str, instance: UUID, request: dict[str, Any]) -> str:
+    def accept(self, operation: str, instance: UUID, request: dict[str, Any], *, job_id: str | None = None) -> str:
         """Record a job as any submitter would, without the cost of starting the command line; its id."""
         submission = read_submission(
             OPERATIONS,
@@ -202,7 +202,7 @@ class Site:
             host=self.host,
             instance=str(instance),
             request=request,
-            job_id=str(uuid4()),
+            job_id=job_id or str(uuid4()),
             actor="test",
         )
         return accept(self.database, submission, outbox=self._given["BROKER_URL"] is not None).job.id
