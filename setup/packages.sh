@@ -22,6 +22,9 @@ missing_packages() {
     file_there '/usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so' || echo libvirt-daemon-driver-qemu
     command_there qemu-system-x86_64 || echo qemu-system-x86
     command_there qemu-img || echo qemu-utils
+    command_there mkfs.ext4 || echo e2fsprogs
+    command_there mkfs.vfat || echo dosfstools
+    command_there mkswap || echo util-linux
     file_there '/usr/include/libvirt/libvirt.h' || echo libvirt-dev
     command_there pkg-config || echo pkg-config
     command_there gcc || echo gcc

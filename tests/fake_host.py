@@ -21,7 +21,7 @@ __all__ = ["Broken", "FakeHost", "FakeImage", "FakeWorld", "Killed", "mislabelle
 
 CONSOLE_LOG = "console.log"
 #: Calls whose effect has a half that a crash can leave.
-_HALVES = frozenset({"disks.create", "disks.remove_folder", "migrations.perform"})
+_HALVES = frozenset({"disks.create", "disks.copy", "disks.format", "disks.remove_folder", "migrations.perform"})
 
 
 class FakeHost:

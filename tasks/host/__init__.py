@@ -21,7 +21,7 @@ from tasks.host.devices import (
 from tasks.host.domains import DirectBoot, Domain, Domains, DomainState, Guest, GuestDisk, Identity, Platform
 from tasks.host.earlier_work import EarlierWork
 from tasks.host.errors import HostError
-from tasks.host.files import Disk, Disks, FetchWatch, Image, Images, ImageSource
+from tasks.host.files import Disk, Disks, FetchWatch, FileSystem, Image, Images, ImageSource, unwatched
 from tasks.host.migrations import (
     Departure,
     Half,
@@ -48,6 +48,7 @@ __all__ = [
     "Domains",
     "EarlierWork",
     "FetchWatch",
+    "FileSystem",
     "Guest",
     "GuestDevice",
     "GuestDisk",
@@ -77,6 +78,7 @@ __all__ = [
     "Watch",
     "Wish",
     "ignore_progress",
+    "unwatched",
 ]
 
 

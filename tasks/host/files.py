@@ -24,8 +24,22 @@ class ImageSource:
     sha256: str | None = None  #: in lower-case hexadecimal
 
 
-#: Told of a fetch's bytes, done and in all, about once a second; False ends it. What it raises leaves the fetch.
+#: Told of the bytes of a fetch or a copy, done and in all, about once a second; False ends it, and so does what it
+#: raises, which leaves the call.
 FetchWatch = Callable[[int, int], bool]
+
+
+def unwatched(_done_bytes: int, _total_bytes: int) -> bool:
+    """Nobody watches."""
+    return True
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """What a new disk is formatted with."""
+
+    kind: str  #: ``ext3``, ``ext4``, ``vfat`` or ``swap``
+    label: str
 
 
 @dataclass(frozen=True)
@@ -89,12 +103,52 @@ class Disks(Protocol):
         """The published disk, or None; an unpublished half is not a disk."""
         ...
 
-    def create(self, instance: UUID, path: str, *, size_bytes: int, backing: Image | None, epoch: int) -> None:
-        """Make a qcow2 disk and publish it by rename; ``epoch`` marks the file until then.
+    def create(  # noqa: PLR0913  # values of one disk, each by name
+        self,
+        instance: UUID,
+        path: str,
+        *,
+        size_bytes: int,
+        backing: Image | None,
+        epoch: int,
+        preallocate: bool = False,
+    ) -> None:
+        """Make a disk, qcow2 or raw as its path says, and publish it whole; ``epoch`` marks the file until then.
 
-        With ``backing`` it is an overlay of at least that image's virtual size. A file already at ``path`` is
-        a HostError(CONFLICT); it is never written.
+        With ``backing``, which no raw disk can have, it is an overlay of at least that image's virtual size. With
+        ``preallocate`` the space for all of it is allocated; HostError(RESOURCE) when there is less. A file already
+        at ``path`` is a HostError(CONFLICT); it is never written.
         """
+        ...
+
+    def copy(  # noqa: PLR0913  # values of one disk, each by name
+        self,
+        instance: UUID,
+        path: str,
+        *,
+        image: Image,
+        size_bytes: int,
+        epoch: int,
+        preallocate: bool = False,
+        watch: FetchWatch = unwatched,
+    ) -> None:
+        """Make a disk as `create` does that has the image's content in itself, and at least its virtual size.
+
+        HostError(TRANSIENT) when ``watch`` ended it.
+        """
+        ...
+
+    def format(  # noqa: PLR0913  # values of one disk, each by name
+        self,
+        instance: UUID,
+        path: str,
+        *,
+        size_bytes: int,
+        file_system: FileSystem,
+        epoch: int,
+        preallocate: bool = False,
+    ) -> None:
+        """Make an empty raw disk as `create` does that is formatted before it is published."""
         ...
 
     def remove(self, instance: UUID, path: str) -> None:

@@ -43,6 +43,14 @@ class Bench(Protocol):
         """Put a good raw volume where no volume root is."""
         ...
 
+    def label_of(self, disk: str) -> str:
+        """The label of the file system, or swap space, on a raw disk."""
+        ...
+
+    def is_allocated(self, disk: str) -> bool:
+        """Whether the host has given the disk the space for all of it."""
+        ...
+
     def nbd_server(self) -> Json:
         """Start a permitted NBD server; where its volume is."""
         ...
@@ -119,6 +127,15 @@ class FakeBench:
     def volume_outside(self, name: str) -> str:
         """Not noted."""
         return f"/elsewhere/{name}"
+
+    def label_of(self, disk: str) -> str:
+        """As noted."""
+        [label] = [files.formatted[disk].label for files in self.host.disks.folders.values() if disk in files.formatted]
+        return label.upper() if "vfat" in disk else label
+
+    def is_allocated(self, disk: str) -> bool:
+        """As noted."""
+        return any(disk in files.preallocated for files in self.host.disks.folders.values())
 
     def nbd_server(self) -> Json:
         """Noted."""

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from models.states import ErrorClass
-from tasks.host import Disk, FetchWatch, HostError, Image, ImageSource
+from tasks.host import Disk, FetchWatch, FileSystem, HostError, Image, ImageSource, unwatched
 from tests.contract.faults import Room, Script, port
 
 STATE = "/fake/instances"
 IMAGE_ROOT = "/fake/images"
 CACHE = "/fake/image-cache"
+FILE_SYSTEMS = frozenset({"ext3", "ext4", "vfat", "swap"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _FILE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.(?P<format>qcow2|raw)")
 
@@ -20,6 +21,8 @@ class Files:
     """What is in an instance's folder."""
 
     disks: dict[str, Disk] = field(default_factory=dict)
+    formatted: dict[str, FileSystem] = field(default_factory=dict)
+    preallocated: set[str] = field(default_factory=set)
     halves: set[str] = field(default_factory=set)
     console_log: bool = False
 
@@ -145,21 +148,78 @@ class FakeDisks(Room):
             return files.disks.get(path) if files else None
 
     @port("disks.create")
-    def create(self, instance: UUID, path: str, *, size_bytes: int, backing: Image | None, epoch: int) -> None:
-        """Note it; half-way, there is only its half."""
+    def create(  # as the port has it
+        self,
+        instance: UUID,
+        path: str,
+        *,
+        size_bytes: int,
+        backing: Image | None,
+        epoch: int,
+        preallocate: bool = False,
+    ) -> None:
+        """Note it."""
         size = max(size_bytes, backing.virtual_size_bytes if backing else 0)
-        if self._format(instance, path) != "qcow2" or size <= 0:
-            raise HostError(ErrorClass.PERMANENT, f"the disk {path} of {size} bytes cannot be made")
+        disk_format = self._format(instance, path)
+        if disk_format == "raw" and backing:
+            raise HostError(ErrorClass.PERMANENT, f"{path} names a raw disk, which is no overlay of an image")
+        disk = Disk(path, disk_format, size, backing.path if backing else None)
+        self._make("disks.create", instance, disk, epoch, preallocate=preallocate)
+
+    @port("disks.copy")
+    def copy(  # as the port has it
+        self,
+        instance: UUID,
+        path: str,
+        *,
+        image: Image,
+        size_bytes: int,
+        epoch: int,
+        preallocate: bool = False,
+        watch: FetchWatch = unwatched,
+    ) -> None:
+        """Note it; half of it is told of first."""
+        size = max(size_bytes, image.virtual_size_bytes)
+        disk = Disk(path, self._format(instance, path), size, None)
+        if not watch(image.virtual_size_bytes // 2, image.virtual_size_bytes):
+            raise HostError(ErrorClass.TRANSIENT, f"copying {image.path} into {path} was ended before it was done")
+        self._make("disks.copy", instance, disk, epoch, preallocate=preallocate)
+
+    @port("disks.format")
+    def format(  # as the port has it
+        self,
+        instance: UUID,
+        path: str,
+        *,
+        size_bytes: int,
+        file_system: FileSystem,
+        epoch: int,
+        preallocate: bool = False,
+    ) -> None:
+        """Note it, and what it is formatted with."""
+        if self._format(instance, path) != "raw" or file_system.kind not in FILE_SYSTEMS:
+            raise HostError(ErrorClass.PERMANENT, f"{path} cannot be formatted with {file_system.kind!r}")
+        self._make("disks.format", instance, Disk(path, "raw", size_bytes, None), epoch, preallocate=preallocate)
+        with self.script.changed:
+            self.folders[instance].formatted[path] = file_system
+
+    def _make(self, method: str, instance: UUID, disk: Disk, epoch: int, *, preallocate: bool) -> None:
+        """Half-way, there is only its half."""
+        path = disk.path
+        if disk.virtual_size_bytes <= 0:
+            raise HostError(ErrorClass.PERMANENT, f"the disk {path} cannot be {disk.virtual_size_bytes} bytes large")
         with self.script.changed:
             files = self.make_folder(instance)
             if path in files.disks:
                 raise HostError(ErrorClass.CONFLICT, f"{path} exists already")
             files.halves = {half for half in files.halves if not half.startswith(f"{path}.")}
             files.halves.add(f"{path}.{epoch}.part")
-            self.script.trip("disks.create", after=False, halfway=True)
+            self.script.trip(method, after=False, halfway=True)
             files.halves.discard(f"{path}.{epoch}.part")
-            files.disks[path] = Disk(path, "qcow2", size, backing.path if backing else None)
-            self.script.did("disks.create", instance)
+            files.disks[path] = disk
+            if preallocate:
+                files.preallocated.add(path)
+            self.script.did(method, instance)
 
     @port("disks.remove")
     def remove(self, instance: UUID, path: str) -> None:
@@ -171,6 +231,8 @@ class FakeDisks(Room):
                 return
             halves = {half for half in files.halves if half.startswith(f"{path}.")}
             files.halves -= halves
+            files.formatted.pop(path, None)
+            files.preallocated.discard(path)
             if files.disks.pop(path, None) or halves:
                 self.script.did("disks.remove", instance)
             self.drop_folder_if_empty(instance)

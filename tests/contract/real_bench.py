@@ -100,6 +100,16 @@ class RealBench:
         """A sparse file."""
         return self.image_outside(name)
 
+    def label_of(self, disk: str) -> str:
+        """By blkid."""
+        command = [program("blkid"), "--probe", "--match-tag", "LABEL", "--output", "value", disk]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+    def is_allocated(self, disk: str) -> bool:
+        """By the file system."""
+        status = Path(disk).stat()
+        return status.st_blocks * 512 >= status.st_size
+
     def nbd_server(self) -> Json:
         """A qemu-nbd in the host's network."""
         server = NbdServer(export="volume", network_namespace=self._network_namespace)

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from models.states import ErrorClass
-from tasks.host import Disk, Guest, GuestDisk, HostError, Identity, ImageSource
+from tasks.host import Disk, FileSystem, Guest, GuestDisk, HostError, Identity, ImageSource
 from tests.contract.bench import Bench
 
 MIB = 1024**2
@@ -83,6 +83,67 @@ def test_an_overlay_is_at_least_as_large_as_its_image(
     path = bench.host.disks.path_for(instance, "root", "qcow2")
     bench.host.disks.create(instance, path, size_bytes=size_bytes, backing=image, epoch=1)
     assert bench.host.disks.find(instance, path) == Disk(path, "qcow2", expected, image.path)
+
+
+@pytest.mark.parametrize("disk_format", ["qcow2", "raw"])
+@pytest.mark.parametrize("preallocate", [False, True])
+def test_an_empty_disk_has_the_format_of_its_name(
+    bench: Bench, instance: UUID, disk_format: str, *, preallocate: bool
+) -> None:
+    """And the space for all of it, where that is asked for."""
+    path = bench.host.disks.path_for(instance, "data", disk_format)
+    bench.host.disks.create(instance, path, size_bytes=3 * MIB, backing=None, epoch=1, preallocate=preallocate)
+    assert bench.host.disks.find(instance, path) == Disk(path, disk_format, 3 * MIB, None)
+    if disk_format == "raw":
+        assert bench.is_allocated(path) is preallocate
+
+
+def test_a_raw_disk_is_no_overlay(bench: Bench, instance: UUID) -> None:
+    """It has no place for its image's name."""
+    image = bench.host.images.inspect(bench.image(f"{instance}.img", "raw", MIB), "raw")
+    path = bench.host.disks.path_for(instance, "root", "raw")
+    error = refusal(lambda: bench.host.disks.create(instance, path, size_bytes=MIB, backing=image, epoch=1))
+    assert error.error_class is ErrorClass.PERMANENT
+    assert not bench.host.disks.folder_exists(instance)
+
+
+@pytest.mark.parametrize(("size_bytes", "expected"), [(0, 2 * MIB), (5 * MIB, 5 * MIB)])
+@pytest.mark.parametrize("disk_format", ["qcow2", "raw"])
+@pytest.mark.parametrize("image_format", ["qcow2", "raw"])
+def test_a_copy_needs_no_other_file_and_is_as_large_as_asked(
+    bench: Bench, instance: UUID, image_format: str, disk_format: str, size_bytes: int, expected: int
+) -> None:
+    """From each format to each."""
+    image = bench.host.images.inspect(bench.image(f"{instance}.img", image_format, 2 * MIB), image_format)
+    path = bench.host.disks.path_for(instance, "root", disk_format)
+    bench.host.disks.copy(instance, path, image=image, size_bytes=size_bytes, epoch=1)
+    assert bench.host.disks.find(instance, path) == Disk(path, disk_format, expected, None)
+    error = refusal(lambda: bench.host.disks.copy(instance, path, image=image, size_bytes=0, epoch=2))
+    assert error.error_class is ErrorClass.CONFLICT
+
+
+@pytest.mark.parametrize("kind", ["ext3", "ext4", "vfat", "swap"])
+@pytest.mark.parametrize("preallocate", [False, True])
+def test_a_formatted_disk_has_its_label(bench: Bench, instance: UUID, kind: str, *, preallocate: bool) -> None:
+    """FAT's in capitals; formatting gives nothing back of what was to be allocated."""
+    disks = bench.host.disks
+    path = disks.path_for(instance, f"data-{kind}", "raw")
+    file_system = FileSystem(kind, "ephemeral0")
+    disks.format(instance, path, size_bytes=8 * MIB, file_system=file_system, epoch=1, preallocate=preallocate)
+    assert disks.find(instance, path) == Disk(path, "raw", 8 * MIB, None)
+    assert bench.label_of(path) == ("EPHEMERAL0" if kind == "vfat" else "ephemeral0")
+    assert bench.is_allocated(path) is preallocate
+
+
+@pytest.mark.parametrize(("kind", "disk_format"), [("zfs", "raw"), ("ext4", "qcow2")])
+def test_what_cannot_be_formatted_is_refused(bench: Bench, instance: UUID, kind: str, disk_format: str) -> None:
+    """Nothing is left of it."""
+    path = bench.host.disks.path_for(instance, "data", disk_format)
+    file_system = FileSystem(kind, "data")
+    error = refusal(lambda: bench.host.disks.format(instance, path, size_bytes=MIB, file_system=file_system, epoch=1))
+    assert error.error_class is ErrorClass.PERMANENT
+    bench.host.disks.remove(instance, path)
+    assert not bench.host.disks.folder_exists(instance)
 
 
 def test_a_disk_that_is_there_is_never_written(bench: Bench, instance: UUID) -> None:

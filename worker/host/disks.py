@@ -5,16 +5,17 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from models.states import ErrorClass
-from tasks.host import Disk, HostError, Image
-from worker.host import qemu_img
+from tasks.host import Disk, FetchWatch, FileSystem, HostError, Image, unwatched
+from worker.host import children, file_systems, qemu_img
 from worker.host.errors import os_errors
 from worker.host.folders import Folders
 from worker.host.headers import qcow2_header
-from worker.host.space import Space
+from worker.host.space import Promise, Space
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _FILE: Final = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]{0,62})\.(?P<format>qcow2|raw)")
@@ -23,10 +24,46 @@ _HALF: Final = re.compile(r"(?P<file>.+)\.(?P<epoch>[0-9]+)\.part")
 
 #: What a new qcow2 file takes until a guest writes to it: its tables (measured: 196 to 260 KiB up to 1 TiB).
 NEW_DISK_BYTES: Final = 1024**2
+#: One byte in so many of a qcow2 file that is full is of its tables: 8 for an address and 2 for a count of 64 KiB.
+_TABLES: Final = 4096
 
 
 def _unheld(_image: Image) -> AbstractContextManager[None]:
     return nullcontext()
+
+
+@contextmanager
+def _opened(image: Image) -> Iterator[int]:
+    with os_errors(f"read {image.path}"):
+        descriptor = os.open(image.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class _Half:
+    """A disk that is being made."""
+
+    path: str
+    name: str
+    folder: int  #: the descriptor of the folder that it is in
+    format: str
+    promise: Promise
+
+    def make_raw(self, size_bytes: int) -> None:
+        """Of that size, and nothing in it."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.name, flags, 0o600, dir_fd=self.folder)
+        try:
+            os.truncate(descriptor, size_bytes)
+        finally:
+            os.close(descriptor)
+
+    def allocated_bytes(self) -> int:
+        """What the file system has given it so far."""
+        return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False).st_blocks * 512
 
 
 class FileDisks:
@@ -39,11 +76,13 @@ class FileDisks:
         qemu_img_program: str = "qemu-img",
         space: Space | None = None,
         held: Callable[[Image], AbstractContextManager[None]] = _unheld,
+        opened: Callable[[Image], AbstractContextManager[int]] = _opened,
     ) -> None:
-        """``held`` keeps an image as it is while a disk is made from it."""
+        """``held`` keeps an image as it is while a disk is made on it, ``opened`` gives a descriptor of just it."""
         self._folders = folders
         self._space = space or Space()
         self._held = held
+        self._opened = opened
         self._program = qemu_img_program
 
     def path_for(self, instance: UUID, name: str, disk_format: str) -> str:
@@ -65,14 +104,94 @@ class FileDisks:
             finally:
                 os.close(descriptor)
 
-    def create(self, instance: UUID, path: str, *, size_bytes: int, backing: Image | None, epoch: int) -> None:
-        """One qemu-img; then the file is synced, linked to its name, which never overwrites, and the folder synced."""
-        file, disk_format = self._file(instance, path)
-        if disk_format != "qcow2":
-            raise HostError(ErrorClass.PERMANENT, f"{path} does not name a qcow2 disk")
+    def create(  # noqa: PLR0913  # as the port has it
+        self,
+        instance: UUID,
+        path: str,
+        *,
+        size_bytes: int,
+        backing: Image | None,
+        epoch: int,
+        preallocate: bool = False,
+    ) -> None:
+        """One qemu-img for qcow2, none for raw, which is a sparse file."""
         size = max(size_bytes, backing.virtual_size_bytes if backing else 0)
-        if size <= 0:
-            raise HostError(ErrorClass.PERMANENT, f"the disk {path} cannot be {size} bytes large")
+        if backing is not None and self._file(instance, path)[1] == "raw":
+            raise HostError(ErrorClass.PERMANENT, f"{path} names a raw disk, which is no overlay of an image")
+        space = _with_tables(size) if preallocate else NEW_DISK_BYTES
+        with (
+            nullcontext() if backing is None else self._held(backing),
+            self._making(instance, path, size, space, epoch) as half,
+        ):
+            self._make_empty(half, size, backing)
+            if preallocate:
+                file_systems.allocate(half.path, space)
+
+    def copy(  # noqa: PLR0913  # as the port has it
+        self,
+        instance: UUID,
+        path: str,
+        *,
+        image: Image,
+        size_bytes: int,
+        epoch: int,
+        preallocate: bool = False,
+        watch: FetchWatch = unwatched,
+    ) -> None:
+        """An empty disk, and one qemu-img that copies into it."""
+        size = max(size_bytes, image.virtual_size_bytes)
+        space = _with_tables(size if preallocate else image.virtual_size_bytes)
+        with self._opened(image) as source, self._making(instance, path, size, space, epoch) as half:
+            self._make_empty(half, size, None)
+            written = 0
+
+            def told(part: float) -> None:
+                nonlocal written
+                written, before = half.allocated_bytes(), written
+                half.promise.written(max(written - before, 0))
+                if not watch(int(part * image.virtual_size_bytes), image.virtual_size_bytes):
+                    message = f"copying {image.path} into {path} was ended before it was done"
+                    raise HostError(ErrorClass.TRANSIENT, message)
+
+            qemu_img.copy(source, image, half.path, half.format, watch=told, program=self._program)
+            if preallocate:
+                file_systems.allocate(half.path, space)
+
+    def format(  # noqa: PLR0913  # as the port has it
+        self,
+        instance: UUID,
+        path: str,
+        *,
+        size_bytes: int,
+        file_system: FileSystem,
+        epoch: int,
+        preallocate: bool = False,
+    ) -> None:
+        """A sparse file, and the tool that formats it."""
+        if self._file(instance, path)[1] != "raw":
+            raise HostError(ErrorClass.PERMANENT, f"{path} does not name a raw disk, and no other is formatted")
+        space = size_bytes if preallocate else file_systems.space_of(file_system, size_bytes) + NEW_DISK_BYTES
+        with self._making(instance, path, size_bytes, space, epoch) as half:
+            self._make_empty(half, size_bytes, None)
+            file_systems.make(half.path, file_system, size_bytes)
+            if preallocate:  # only now: what formats a file may give back what it does not use
+                file_systems.allocate(half.path, size_bytes)
+
+    def _make_empty(self, half: _Half, size_bytes: int, backing: Image | None) -> None:
+        if half.format == "raw":
+            half.make_raw(size_bytes)
+        else:
+            qemu_img.create_qcow2(half.path, size_bytes, backing, program=self._program)
+
+    @contextmanager
+    def _making(self, instance: UUID, path: str, size_bytes: int, space_bytes: int, epoch: int) -> Iterator[_Half]:
+        """The disk's half, to be made within.
+
+        Then it is synced, linked to its name, which never overwrites, and the folder synced.
+        """
+        file, disk_format = self._file(instance, path)
+        if size_bytes <= 0:
+            raise HostError(ErrorClass.PERMANENT, f"the disk {path} cannot be {size_bytes} bytes large")
         half = f"{file}.{epoch}.part"
         with os_errors(f"create the disk {path}"), self._folders.made(instance) as folder:
             if _is_there(file, folder):
@@ -80,10 +199,8 @@ class FileDisks:
             # Halves of this epoch and earlier ones have no owner any more; one of a later epoch would have.
             self._remove_halves(instance, folder, file, up_to=epoch)
             try:
-                with self._base_and_space(backing, path):
-                    qemu_img.create_qcow2(
-                        f"{self._folders.path(instance)}/{half}", size, backing, program=self._program
-                    )
+                with self._space.reserved(self._folders.all, space_bytes, f"create the disk {path}") as promise:
+                    yield _Half(f"{self._folders.path(instance)}/{half}", half, folder, disk_format, promise)
                     _publish(half, file, folder)
             except (HostError, OSError):
                 with suppress(OSError):  # the first error is the one to tell; a later removal takes the half
@@ -105,7 +222,7 @@ class FileDisks:
     def end_children(self, instance: UUID) -> None:
         """Every qemu-img in the instance's folder."""
         with os_errors(f"end the children that work for {instance}"):
-            qemu_img.end_children(self._folders.path(instance))
+            children.end_all(self._folders.path(instance))
 
     def folder_exists(self, instance: UUID) -> bool:
         """Whether the folder, or a half-removed one, is there."""
@@ -116,16 +233,8 @@ class FileDisks:
         with os_errors(f"look into the folder of {instance}"), self._folders.existing(instance) as folder:
             halves = folder is not None and any(map(_HALF.fullmatch, _names(folder)))
         if halves:
-            qemu_img.end_children(self._folders.path(instance))
+            children.end_all(self._folders.path(instance))
         self._folders.remove(instance)
-
-    @contextmanager
-    def _base_and_space(self, backing: Image | None, path: str) -> Iterator[None]:
-        with (
-            nullcontext() if backing is None else self._held(backing),
-            self._space.reserved(self._folders.all, NEW_DISK_BYTES, f"create the disk {path}"),
-        ):
-            yield
 
     def _file(self, instance: UUID, path: str) -> tuple[str, str]:
         """The file's name within the instance's folder, and its format; a path of anything else is refused."""
@@ -143,10 +252,15 @@ class FileDisks:
         ]
         if not halves:
             return
-        qemu_img.end_children(self._folders.path(instance))
+        children.end_all(self._folders.path(instance))
         for half in halves:
             with suppress(FileNotFoundError):
                 os.unlink(half, dir_fd=folder)
+
+
+def _with_tables(size_bytes: int) -> int:
+    """What a disk of that size takes once it is full, at most."""
+    return size_bytes + size_bytes // _TABLES + NEW_DISK_BYTES
 
 
 def _publish(half: str, file: str, folder: int) -> None:

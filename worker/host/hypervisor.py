@@ -70,7 +70,13 @@ class Hypervisor:
         self._interfaces = HostInterfaces(self.connections)
         self._space = Space()
         self._images = HostImages(state_folder, folders, image_rules, self._space)
-        self._disks = FileDisks(folders, qemu_img_program=qemu_img_program, space=self._space, held=self._images.held)
+        self._disks = FileDisks(
+            folders,
+            qemu_img_program=qemu_img_program,
+            space=self._space,
+            held=self._images.held,
+            opened=self._images.opened,
+        )
         self._migrations = LibvirtMigrations(self.connections, folders, self.facts, self._images.require_file)
 
     @property

@@ -57,7 +57,13 @@ class Scene:
         )
         self.folders = Folders(state)
         self.images = HostImages(state, self.folders, rules, self.space)
-        self.disks = FileDisks(self.folders, qemu_img_program=self.qemu_img, space=self.space, held=self.images.held)
+        self.disks = FileDisks(
+            self.folders,
+            qemu_img_program=self.qemu_img,
+            space=self.space,
+            held=self.images.held,
+            opened=self.images.opened,
+        )
 
     @property
     def cached(self) -> list[str]:

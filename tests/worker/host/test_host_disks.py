@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -14,33 +14,14 @@ from models.states import ErrorClass
 from tasks.host import HostError
 from tests.lab.places import program
 from tests.lab.waiting import eventually
+from tests.worker.host.disk_scene import Place, class_of, stuck_program
+from worker.host import children, qemu_img
 from worker.host import disks as disks_module
-from worker.host import qemu_img
 from worker.host.disks import FileDisks
 from worker.host.folders import Folders
 
 MIB = 1024**2
 SOON_S = 10.0
-
-
-class Place:
-    """A state folder with one instance in it."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
-        self.instance = uuid4()
-        self.folders = Folders(str(state))
-        self.disks = FileDisks(self.folders)
-        self.folder = Path(self.folders.path(self.instance))
-        self.root = self.disks.path_for(self.instance, "root", "qcow2")
-
-    def create(self, epoch: int = 1, disks: FileDisks | None = None) -> None:
-        """Make the root disk."""
-        (disks or self.disks).create(self.instance, self.root, size_bytes=MIB, backing=None, epoch=epoch)
-
-    def names(self) -> list[str]:
-        """What is in the instance's folder."""
-        return sorted(path.name for path in self.folder.iterdir())
 
 
 @pytest.fixture
@@ -51,19 +32,9 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def stuck_qemu_img(tmp_path: Path) -> Iterator[str]:
-    """A program that takes qemu-img's arguments and waits for ever."""
-    never = tmp_path / "never"
-    os.mkfifo(never)
-    stand_in = tmp_path / "qemu-img"
-    stand_in.write_text(f"#!/bin/sh\nread line < {never}\n")
-    stand_in.chmod(0o755)
-    yield str(stand_in)
-    qemu_img.end_children(str(tmp_path))
-
-
-def class_of(error: pytest.ExceptionInfo[HostError]) -> ErrorClass:
-    """What the caught error means."""
-    return error.value.error_class
+    """A qemu-img that never comes to its end."""
+    with stuck_program(tmp_path) as program_path:
+        yield program_path
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o000])
@@ -160,26 +131,36 @@ def test_a_qemu_img_that_hangs_is_ended_at_its_deadline(
     place: Place, stuck_qemu_img: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nothing of it goes on."""
-    monkeypatch.setattr(qemu_img, "CREATE_DEADLINE_S", 0.2)
+    monkeypatch.setattr(children, "DEADLINE_S", 0.2)
     with pytest.raises(HostError) as caught:
         place.create(disks=FileDisks(place.folders, qemu_img_program=stuck_qemu_img))
     assert class_of(caught) is ErrorClass.TRANSIENT
-    assert qemu_img._children(str(place.folder)) == []
+    assert children.making_files_in(str(place.folder)) == []
 
 
-@pytest.mark.parametrize("removal", ["remove", "remove_folder", "create"])
+@pytest.mark.parametrize(
+    ("removal", "words"),
+    [
+        ("remove", ("create", "-q", "-f", "qcow2")),
+        ("remove_folder", ("create", "-q", "-f", "qcow2")),
+        ("create", ("create", "-q", "-f", "qcow2")),
+        ("create", ("convert", "-p", "-n")),
+        ("remove_folder", ("/usr/sbin/mkfs.ext4", "-q")),
+        ("remove_folder", ("fallocate", "--length", "1")),
+    ],
+)
 def test_a_child_of_a_dead_worker_is_ended_before_its_file_goes(
-    place: Place, stuck_qemu_img: str, removal: str
+    place: Place, stuck_qemu_img: str, removal: str, words: tuple[str, ...]
 ) -> None:
     """It would write on, and publish nothing."""
     place.folder.mkdir(parents=True)
     half = place.folder / "root.qcow2.1.part"
     half.touch()
-    child = subprocess.Popen([stuck_qemu_img, "create", "-q", "-f", "qcow2", str(half), "1"], process_group=0)
+    child = subprocess.Popen([stuck_qemu_img, *words, str(half)], process_group=0)
     reaper = Thread(target=child.wait)  # its worker is dead: somebody else collects it
     reaper.start()
     try:
-        eventually(lambda: qemu_img._children(str(place.folder)), "the child runs")
+        eventually(lambda: children.making_files_in(str(place.folder)), "the child runs")
         if removal == "remove":
             place.disks.remove(place.instance, place.root)
         elif removal == "remove_folder":
@@ -192,6 +173,17 @@ def test_a_child_of_a_dead_worker_is_ended_before_its_file_goes(
         child.kill()
         reaper.join(SOON_S)
     assert not half.exists()
+
+
+def test_who_looks_at_a_half_is_not_ended(place: Place) -> None:
+    """An operator's program names it, and makes nothing."""
+    place.folder.mkdir(parents=True)
+    half = place.folder / "root.qcow2.1.part"
+    half.touch()
+    with subprocess.Popen([program("tail"), "-f", str(half)], stdout=subprocess.DEVNULL) as looking:
+        place.disks.remove(place.instance, place.root)
+        assert looking.poll() is None
+        looking.kill()
 
 
 def test_a_link_in_place_of_the_folder_is_not_followed(place: Place, tmp_path: Path) -> None:

@@ -82,7 +82,29 @@ class HostImages:
             self._same(image, self.cached(name, image.format))
             yield
 
+    @contextmanager
+    def opened(self, image: Image) -> Iterator[int]:
+        """A descriptor of the image, to be copied from, whatever becomes of its name; it is inspected once more.
+
+        Raises HostError(TRANSIENT) when it is no longer what it was.
+        """
+        folder, _, name = image.path.rpartition("/")
+        if folder != self.cache.folder:
+            with self._files.opened(image.path, image.format) as (descriptor, now):
+                self._same(image, now)
+                yield descriptor
+            return
+        with self.cache.opened(name) as descriptor:
+            if descriptor is None:
+                raise _changed(image)
+            self._same(image, self._inspector.inspected(descriptor, image.path, image.format, called=image.path))
+            yield descriptor
+
     def _same(self, image: Image, now: Image | None) -> None:
         if now != image:
-            message = f"the image {Path(image.path).name} changed while a disk was to be made from it"
-            raise HostError(ErrorClass.TRANSIENT, message)
+            raise _changed(image)
+
+
+def _changed(image: Image) -> HostError:
+    message = f"the image {Path(image.path).name} changed while a disk was to be made from it"
+    return HostError(ErrorClass.TRANSIENT, message)
