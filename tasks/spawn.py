@@ -3,7 +3,7 @@
 from models.states import InstanceState, JobClass
 from tasks.operation import Operation
 from tasks.requests.spawn import SpawnRequest
-from tasks.steps.disk import RootDiskCreated
+from tasks.steps.disk import EphemeralDisksCreated, RootDiskCreated
 from tasks.steps.domain import DomainDefined, DomainRunning
 from tasks.steps.image import ImagesCached
 from tasks.steps.interface import InterfacesPlugged
@@ -15,6 +15,7 @@ spawn = Operation(
     steps=(
         ImagesCached(),
         RootDiskCreated(),
+        EphemeralDisksCreated(),
         VolumesConnected(),
         InterfacesPlugged(),
         DomainDefined(),

@@ -27,6 +27,8 @@ class GuestDisk:
     target: str
     alias: str
     serial: str
+    bus: str = "virtio"
+    cache: str | None = None  #: libvirt's cache mode; None is QEMU's own: write-back
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,10 @@ class Disks(Protocol):
         """Make an empty raw disk as `create` does that is formatted before it is published."""
         ...
 
+    def cache_mode(self) -> str:
+        """How QEMU is to open disks here, as libvirt calls it: ``none`` where O_DIRECT works, else ``writeback``."""
+        ...
+
     def remove(self, instance: UUID, path: str) -> None:
         """Remove the disk and every unpublished half of it; absent is no error."""
         ...

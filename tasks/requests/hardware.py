@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from tasks.requests.disks import DiskBus
 from tasks.requests.parts import Part
 from tasks.requests.placement import Placement
 from tasks.requests.quota import Quota
@@ -11,8 +12,11 @@ from tasks.requests.quota import Quota
 #: Of a guest's ports for PCIe devices to come, unless its request says otherwise. One takes one device.
 PCIE_PORTS = 16
 
-#: QEMU's x86 machine with PCIe, by its own names and those of distributions: ``q35``, ``pc-q35-7.2``, ``pc-q35-jammy``.
-MachineType = Annotated[str, StringConstraints(pattern=r"^(q35|pc-q35-[a-z0-9][a-z0-9.]{0,31})$")]
+#: QEMU's x86 machines with PCIe, and with PCI and IDE, by its own names and those of distributions: ``q35``,
+#: ``pc-q35-7.2``, ``pc-q35-jammy``, ``pc``, ``pc-i440fx-7.2``.
+MachineType = Annotated[str, StringConstraints(pattern=r"^(q35|pc|pc-(q35|i440fx)-[a-z0-9][a-z0-9.]{0,31})$")]
+#: Two on each of the two channels of the machine that has IDE.
+IDE_DISKS = 4
 CpuModel = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 CpuFlag = Annotated[str, StringConstraints(pattern=r"^[+-]?[a-z0-9][a-z0-9._-]{0,63}$")]
 CpuMode = Literal["host-model", "host-passthrough", "maximum", "custom"]
@@ -69,13 +73,25 @@ class Firmware(Cpu):
     )
     firmware_type: Literal["bios", "uefi"] = Field(default="bios", description="bios or uefi")
     secure_boot: bool = Field(default=False, description="whether only signed code is started; uefi only")
+    disk_bus: DiskBus = Field(
+        default="virtio", description="what the instance's own disks are plugged into; ide needs the machine_type pc"
+    )
     tpm_version: Literal["1.2", "2.0"] | None = Field(default=None, description="of an emulated TPM; null: none")
     tpm_model: Literal["tpm-tis", "tpm-crb"] = Field(default="tpm-tis", description="what the guest sees of the TPM")
+
+    @property
+    def has_pcie(self) -> bool:
+        """Whether the machine is the one with PCIe; the other has PCI and IDE."""
+        return "q35" in self.machine_type
 
     @model_validator(mode="after")
     def _firmware_can(self) -> Self:
         if self.secure_boot and self.firmware_type != "uefi":
             raise ValueError("secure_boot needs the firmware_type uefi")
+        if self.secure_boot and not self.has_pcie:
+            raise ValueError("secure_boot needs the machine_type q35")
+        if self.disk_bus == "ide" and self.has_pcie:
+            raise ValueError("the disk_bus ide needs the machine_type pc")
         if self.tpm_model == "tpm-crb" and self.tpm_version != "2.0":
             raise ValueError("the tpm_model tpm-crb needs the tpm_version 2.0")
         return self
@@ -110,7 +126,10 @@ class Hardware(Firmware):
     vnc: bool = Field(default=False, description="whether the screen is served on 127.0.0.1, at a port that is free")
     qemu_guest_agent: bool = Field(default=False, description="whether there is a channel for QEMU's guest agent")
     pcie_ports: int = Field(
-        default=PCIE_PORTS, ge=0, le=64, description="ports for PCIe devices that are attached later; one takes one"
+        default=PCIE_PORTS,
+        ge=0,
+        le=64,
+        description="ports of a q35 for PCIe devices that are attached later; one takes one",
     )
     quota: Quota | None = Field(default=None, description="what it may use of processors and its own disks")
     placement: Placement | None = Field(default=None, description="where on the host it runs, and its NUMA nodes")
@@ -134,6 +153,11 @@ class Hardware(Firmware):
             if self.video_ram_mib & (self.video_ram_mib - 1):
                 raise ValueError("video_ram_mib is no power of 2")
         return self
+
+    def check_disks(self, count: int) -> None:
+        """Raise ValueError naming the field that does not fit so many disks of the instance's own."""
+        if self.disk_bus == "ide" and count > IDE_DISKS:
+            raise ValueError(f"the disk_bus ide has room for {IDE_DISKS} disks")
 
     def check(self, vcpus: int, memory_mib: int) -> None:
         """Raise ValueError naming the field that does not fit a guest of that size."""

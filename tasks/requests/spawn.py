@@ -1,12 +1,13 @@
 """What a spawn asks for, in nova's and libvirt's words."""
 
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from tasks.requests import Request
 from tasks.requests.devices import Interface, Volume, refuse_twins
+from tasks.requests.disks import Ephemeral, RootDisk
 from tasks.requests.hardware import Hardware
 from tasks.requests.images import Image
 from tasks.requests.parts import HostPath, Part, printable
@@ -30,12 +31,18 @@ class SpawnRequest(Request):
     )
     memory_mib: int = Field(ge=16, le=16 * 1024 * 1024, description="memory of the guest, in MiB")
     vcpus: int = Field(default=1, ge=1, le=1024, description="virtual CPUs")
-    image: Image | None = Field(default=None, description="what the root disk is an overlay of; null: an empty disk")
+    image: Image | None = Field(default=None, description="what the root disk is made from; null: an empty disk")
     disk_gib: int | None = Field(
         default=None,
         ge=1,
         le=64 * 1024,
         description="size of the root disk, in GiB; null: the image's own size, or no disk where there is no image",
+    )
+    root_disk: RootDisk = Field(default=RootDisk(), description="how the root disk is kept")
+    ephemerals: list[Ephemeral] = Field(default=[], max_length=8, description="disks that live as long as the instance")
+    swap_mib: int | None = Field(default=None, ge=1, le=1024 * 1024, description="size of a swap disk, in MiB")
+    preallocate_images: Literal["none", "space"] = Field(
+        default="none", description="space: the host's file system gives these disks the space for all of them at once"
     )
     boot: Boot | None = Field(default=None, description="direct kernel boot; null: from the root disk")
     volumes: list[Volume] = Field(default=[], max_length=16, description="volumes that it starts with")
@@ -49,6 +56,11 @@ class SpawnRequest(Request):
     def has_root_disk(self) -> bool:
         """Whether the guest gets a root disk."""
         return self.image is not None or self.disk_gib is not None
+
+    @property
+    def preallocate(self) -> bool:
+        """Whether the space for its disks is allocated."""
+        return self.preallocate_images == "space"
 
     @property
     def wanted_volumes(self) -> Mapping[str, Volume]:
@@ -71,6 +83,15 @@ class SpawnRequest(Request):
     def _bootable(self) -> Self:
         if not self.has_root_disk and self.boot is None:
             raise ValueError("a guest needs something to start from: image, disk_gib or boot")
+        return self
+
+    @model_validator(mode="after")
+    def _disks_fit(self) -> Self:
+        if self.root_disk != RootDisk() and not self.has_root_disk:
+            raise ValueError("root_disk needs an image or disk_gib")
+        if self.preallocate and not (self.has_root_disk or self.ephemerals or self.swap_mib):
+            raise ValueError("preallocate_images needs a disk")
+        self.hardware.check_disks(self.has_root_disk + len(self.ephemerals) + (self.swap_mib is not None))
         return self
 
     @model_validator(mode="after")

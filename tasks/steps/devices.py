@@ -35,9 +35,15 @@ def shown_on(work: Work[Request], host: Host) -> ShownDevices:
     return shown
 
 
-def disk_targets() -> Iterable[str]:
-    """``vda`` to ``vdz``, then ``vdaa`` and on."""
-    return (f"vd{''.join(letters)}" for letters in chain(product(ascii_lowercase), product(ascii_lowercase, repeat=2)))
+_PREFIXES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd"}
+
+
+def disk_targets(bus: str = "virtio") -> Iterable[str]:
+    """``vda`` to ``vdz``, then ``vdaa`` and on; on other buses ``sda`` or ``hda`` and on."""
+    return (
+        f"{_PREFIXES[bus]}{''.join(letters)}"
+        for letters in chain(product(ascii_lowercase), product(ascii_lowercase, repeat=2))
+    )
 
 
 def volume_from(details: Json) -> GuestVolume:

@@ -21,7 +21,9 @@ class DomainDefined:
 
     def plan(self, work: Work[SpawnRequest], host: Host) -> Json:
         """What the guest runs on: another libvirt or QEMU may choose otherwise, and the guest would see it."""
-        return {"platform": asdict(host.domains.platform(work.request.hardware.machine_type))}
+        platform = asdict(host.domains.platform(work.request.hardware.machine_type))
+        has_disks = any(device.kind is DeviceKind.DISK for device in work.devices)
+        return {"platform": platform} | ({"disk_cachemode": host.disks.cache_mode()} if has_disks else {})
 
     def look(self, work: Work[SpawnRequest], host: Host) -> Sight:
         """A domain that another job made means that the instance exists already."""
@@ -46,6 +48,8 @@ class DomainDefined:
                 target=device.details["target"],
                 alias=device.details["alias"],
                 serial=device.details["serial"],
+                bus=device.details.get("bus", "virtio"),
+                cache=work.intent.get("disk_cachemode"),
             )
             for device in work.devices
             if device.kind is DeviceKind.DISK

@@ -83,10 +83,11 @@ class FakeDomains(Room):
 
     @port("domains.platform")
     def platform(self, machine_type: str) -> Platform:
-        """One version of one machine, emulated."""
-        if machine_type not in {"q35", "pc-q35-7.2"}:
+        """One version of each machine, emulated."""
+        machine = {"q35": "pc-q35-7.2", "pc": "pc-i440fx-7.2"}.get(machine_type, machine_type)
+        if machine not in {"pc-q35-7.2", "pc-i440fx-7.2"}:
             raise HostError(ErrorClass.PERMANENT, f"machine_type: this host has no {machine_type}")
-        return Platform("qemu", "pc-q35-7.2", self.warning)
+        return Platform("qemu", machine, self.warning)
 
     @port("domains.define")
     def define(self, guest: Guest) -> None:

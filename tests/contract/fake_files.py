@@ -131,6 +131,7 @@ class FakeDisks(Room):
         self.folders: dict[UUID, Files] = {}
         self.aside: set[UUID] = set()
         self.children: set[UUID] = set()  #: the instances for which a child is at work
+        self.cache = "none"
 
     @port("disks.path_for")
     def path_for(self, instance: UUID, name: str, disk_format: str) -> str:
@@ -220,6 +221,11 @@ class FakeDisks(Room):
             if preallocate:
                 files.preallocated.add(path)
             self.script.did(method, instance)
+
+    @port("disks.cache_mode")
+    def cache_mode(self) -> str:
+        """As a test says."""
+        return self.cache
 
     @port("disks.remove")
     def remove(self, instance: UUID, path: str) -> None:

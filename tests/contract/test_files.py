@@ -1,6 +1,7 @@
 """The port's `Disks`, `Images` and `EarlierWork`: the same promises on every host."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -237,6 +238,32 @@ def test_a_disk_can_be_made_again_after_it_was_removed(bench: Bench, instance: U
     bench.host.disks.remove_folder(instance)
     assert create(bench, instance, epoch=2) == path
     assert bench.host.disks.find(instance, path) is not None
+
+
+def test_a_cache_mode_is_one_that_qemu_takes_here(bench: Bench) -> None:
+    """Past the host's cache, or with it."""
+    assert bench.host.disks.cache_mode() in {"none", "writeback"}
+
+
+def test_a_guest_has_disks_on_each_bus(bench: Bench, instance: UUID) -> None:
+    """In both formats, opened as the host can."""
+    host, disks = bench.host, []
+    targets = {"virtio": "vda", "scsi": "sda", "sata": "sdb", "usb": "sdc", "ide": "hda"}
+    for number, (bus, target) in enumerate(targets.items()):
+        disk_format = "raw" if number % 2 else "qcow2"
+        path = host.disks.path_for(instance, bus, disk_format)
+        host.disks.create(instance, path, size_bytes=MIB, backing=None, epoch=1)
+        disks.append(GuestDisk(path, disk_format, target, f"ua-_{bus}", f"disk.{bus}", bus, host.disks.cache_mode()))
+    guest = Guest(Identity(instance, "job-1"), "guest", memory_mib=32, vcpus=1, disks=tuple(disks))
+    host.domains.define(replace(guest, platform=host.domains.platform("pc")))
+    host.domains.start(instance)
+    host.domains.wait_running(instance, SOON_S)
+    shown = host.devices.shown(instance)
+    assert shown is not None
+    assert {each.target for each in shown.live or ()} == set(targets.values())
+    host.domains.kill(instance)
+    host.domains.undefine(instance)
+    host.disks.remove_folder(instance)
 
 
 # --- images

@@ -51,7 +51,8 @@ class Machine:
         programs = folder / "programs"
         for path in (self.sbin, self.settings, programs):
             path.mkdir()
-        (self.sbin / "libvirtd").touch(0o755)
+        for name in ("libvirtd", "mkfs.ext4", "mkfs.vfat", "mkswap"):
+            (self.sbin / name).touch(0o755)
         for name, text in (("apt-get", APT_GET), ("dpkg-query", DPKG_QUERY)):
             (programs / name).write_text(text)
             (programs / name).chmod(0o755)

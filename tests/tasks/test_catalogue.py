@@ -16,6 +16,7 @@ GOLDEN = {
     "spawn": (
         "ImagesCached",
         "RootDiskCreated",
+        "EphemeralDisksCreated",
         "VolumesConnected",
         "InterfacesPlugged",
         "DomainDefined",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -20,6 +21,10 @@ SPAWN = {
     "vcpus": 2,
     "image": {"path": "/images/a.qcow2", "url": None, "format": "qcow2", "sha256": None},
     "disk_gib": 10,
+    "root_disk": {"format": "qcow2", "flat": False},
+    "ephemerals": [{"size_gib": 1, "guest_format": "ext4"}],
+    "swap_mib": 64,
+    "preallocate_images": "none",
     "boot": {"kernel": "/images/vmlinuz", "initrd": "/images/initrd", "cmdline": "console=ttyS0"},
     "volumes": [{"id": "v1", "kind": "file", "path": "/volumes/v1", "format": "raw", "read_only": False}],
     "interfaces": [
@@ -39,7 +44,7 @@ TERMS = {"mtu"}
 
 def changed(path: str, value: object) -> dict[str, Any]:
     """The whole request with one field changed or missing."""
-    document: dict[str, Any] = {**SPAWN, "image": {**SPAWN["image"]}, "boot": {**SPAWN["boot"]}}  # type: ignore[dict-item]
+    document: dict[str, Any] = {**deepcopy(SPAWN)}
     *parents, last = path.split(".")
     part = document
     for parent in parents:
@@ -102,6 +107,20 @@ BAD = [
     ("image.path", "/", "image.path: string should have at least 2 characters."),
     ("image.path", "/" + "a" * 4096, "image.path: string should have at most 4096 characters."),
     ("image.format", "vdi", "image.format: string should match pattern '^(qcow2|raw|vmdk)$'."),
+    ("root_disk.format", "vmdk", "root_disk.format: input should be 'qcow2' or 'raw'."),
+    ("root_disk.flat", "yes", "root_disk.flat: input should be a valid boolean."),
+    ("ephemerals", [{"size_gib": 0}], "ephemerals.0.size_gib: input should be greater than or equal to 1."),
+    (
+        "ephemerals",
+        [{"size_gib": 1, "guest_format": "ntfs"}],
+        "ephemerals.0.guest_format: input should be 'ext3', 'ext4' or 'vfat'.",
+    ),
+    ("ephemerals", [{"size_gib": 1}] * 9, "ephemerals: list should have at most 8 items after validation, not 9."),
+    ("swap_mib", 0, "swap_mib: input should be greater than or equal to 1."),
+    ("swap_mib", 2**20 + 1, "swap_mib: input should be less than or equal to 1048576."),
+    ("preallocate_images", "full", "preallocate_images: input should be 'none' or 'space'."),
+    ("hardware.disk_bus", "ide", "hardware: the disk_bus ide needs the machine_type pc."),
+    ("hardware.disk_bus", "fdc", "hardware.disk_bus: input should be 'virtio', 'scsi', 'sata', 'ide' or 'usb'."),
     ("boot.kernel", "vmlinuz", "boot.kernel: path is not absolute."),
     ("boot.initrd", "initrd", "boot.initrd: path is not absolute."),
     ("boot.cmdline", "x" * 2049, "boot.cmdline: string should have at most 2048 characters."),
@@ -208,6 +227,26 @@ def test_a_guest_needs_something_to_start_from() -> None:
     assert sentence.endswith("request: a guest needs something to start from: image, disk_gib or boot.")
     for start in ({"image": {"path": "/a"}}, {"disk_gib": 1}, {"boot": {"kernel": "/a"}}):
         parse(SpawnRequest, {"name": "vm", "memory_mib": 64, **start})
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"root_disk": {"format": "raw"}}, "root_disk needs an image or disk_gib"),
+        ({"preallocate_images": "space"}, "preallocate_images needs a disk"),
+        (
+            {"disk_gib": 1, "ephemerals": [{"size_gib": 1}] * 4, "hardware": {"disk_bus": "ide", "machine_type": "pc"}},
+            "the disk_bus ide has room for 4 disks",
+        ),
+        (
+            {"hardware": {"machine_type": "pc-i440fx-7.2", "firmware_type": "uefi", "secure_boot": True}},
+            "secure_boot needs the machine_type q35",
+        ),
+    ],
+)
+def test_disks_that_do_not_fit_are_refused(asked: dict[str, Any], sentence: str) -> None:
+    """Before anything is made."""
+    assert sentence in refused({"name": "vm", "memory_mib": 64, "boot": {"kernel": "/a"}, **asked})
 
 
 def test_the_first_of_many_mistakes_is_named() -> None:

@@ -33,6 +33,7 @@ WITHIN_S = 30.0
 #: Steps that a look finds true, that only wait, or that are not asked for, on a host where nothing else is at work.
 NEVER_DONE = {
     "ImagesCached",
+    "EphemeralDisksCreated",
     "EarlierWorkEnded",
     "VolumesConnected",
     "InterfacesPlugged",
@@ -60,6 +61,7 @@ def test_a_spawn_makes_an_instance_run(world: World) -> None:
     assert states(details) == {
         "ImagesCached": StepState.SKIPPED,
         "RootDiskCreated": StepState.DONE,
+        "EphemeralDisksCreated": StepState.SKIPPED,
         "VolumesConnected": StepState.SKIPPED,
         "InterfacesPlugged": StepState.SKIPPED,
         "DomainDefined": StepState.DONE,
@@ -83,7 +85,8 @@ def test_what_a_guest_runs_on_is_fixed_before_it_is_defined(world: World) -> Non
     """In the intent: whoever defines it later, on another QEMU, defines the same machine."""
     details = world.run("a")
     (defined,) = [step for step in details.steps if step.name == "DomainDefined"]
-    assert defined.intent == {"platform": {"virt_type": "qemu", "machine_type": "pc-q35-7.2", "warning": None}}
+    platform = {"virt_type": "qemu", "machine_type": "pc-q35-7.2", "warning": None}
+    assert defined.intent == {"platform": platform, "disk_cachemode": "none"}
     assert world.fake.domains.guests[world.instance].platform == Platform("qemu", "pc-q35-7.2")
 
 

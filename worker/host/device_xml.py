@@ -8,8 +8,9 @@ from typing import Final
 from lxml import etree
 
 from tasks.host import GuestDisk, GuestInterface, GuestVolume
-from worker.host.unfit import ALIAS, DISK_TARGET, INTERFACE_NAME, SERIAL, refuse_if, refuse_mismatch, refuse_text
+from worker.host.unfit import ALIAS, DISK_TARGETS, INTERFACE_NAME, SERIAL, refuse_if, refuse_mismatch, refuse_text
 
+_CACHES: Final = frozenset({None, "none", "writeback"})
 _FORMATS: Final = frozenset({"qcow2", "raw"})
 _MAC: Final = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")  # an odd first byte would be a group's address
 _MODEL: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
@@ -36,8 +37,10 @@ def disk_element(disk: GuestDisk) -> etree._Element:
     refuse_text("the disk path", disk.path)
     refuse_if(not disk.path.startswith("/"), f"the disk path {disk.path!r} is not an absolute path")
     refuse_if(disk.format not in _FORMATS, f"the disk format {disk.format!r} is neither qcow2 nor raw")
-    source = DiskSource("file", disk.format, {"file": disk.path})
-    return _disk(source, disk.target, disk.serial, disk.alias, read_only=False)
+    refuse_if(disk.bus not in DISK_TARGETS, f"the disk bus {disk.bus!r} is none of {', '.join(DISK_TARGETS)}")
+    refuse_if(disk.cache not in _CACHES, f"the cache mode {disk.cache!r} is neither none nor writeback")
+    source = DiskSource("file", disk.format, {"file": disk.path}, cache=disk.cache)
+    return _disk(source, disk.target, disk.serial, disk.alias, bus=disk.bus)
 
 
 def volume_element(volume: GuestVolume, source: DiskSource) -> etree._Element:
@@ -64,8 +67,10 @@ def interface_element(interface: GuestInterface) -> etree._Element:
     return element
 
 
-def _disk(source: DiskSource, target: str, serial: str, alias: str, *, read_only: bool) -> etree._Element:
-    refuse_mismatch("disk target", target, DISK_TARGET)
+def _disk(  # noqa: PLR0913  # values of one element, each by name
+    source: DiskSource, target: str, serial: str, alias: str, *, bus: str = "virtio", read_only: bool = False
+) -> etree._Element:
+    refuse_mismatch("disk target", target, DISK_TARGETS[bus])
     refuse_mismatch("disk serial", serial, SERIAL)
     refuse_mismatch("disk alias", alias, ALIAS)
     element = etree.Element("disk", type=source.disk_type, device="disk")
@@ -76,7 +81,7 @@ def _disk(source: DiskSource, target: str, serial: str, alias: str, *, read_only
     where = etree.SubElement(element, "source", dict(source.attributes))
     for host in source.hosts:
         etree.SubElement(where, "host", dict(host))
-    etree.SubElement(element, "target", dev=target, bus="virtio")
+    etree.SubElement(element, "target", dev=target, bus=bus)
     if read_only:
         etree.SubElement(element, "readonly")
     etree.SubElement(element, "serial").text = serial

@@ -6,14 +6,15 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from models.states import ErrorClass
 from tasks.host import Disk, FetchWatch, FileSystem, HostError, Image, unwatched
-from worker.host import children, file_systems, qemu_img
+from worker.host import children, direct_io, file_systems, qemu_img
 from worker.host.errors import os_errors
-from worker.host.folders import Folders
+from worker.host.folders import FOLDER_MODE, Folders
 from worker.host.headers import qcow2_header
 from worker.host.space import Promise, Space
 
@@ -84,6 +85,7 @@ class FileDisks:
         self._held = held
         self._opened = opened
         self._program = qemu_img_program
+        self._direct_io: dict[int, bool] = {}  # by file system
 
     def path_for(self, instance: UUID, name: str, disk_format: str) -> str:
         """``<state>/instances/<uuid>/<name>.<format>``; a name or format that does not fit is refused."""
@@ -206,6 +208,15 @@ class FileDisks:
                 with suppress(OSError):  # the first error is the one to tell; a later removal takes the half
                     os.unlink(half, dir_fd=folder)
                 raise
+
+    def cache_mode(self) -> str:
+        """Tried once for each file system that the folders were on."""
+        with os_errors(f"try O_DIRECT in {self._folders.all}"):
+            Path(self._folders.all).mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+            device = Path(self._folders.all).stat().st_dev
+            if device not in self._direct_io:
+                self._direct_io[device] = direct_io.works_in(self._folders.all)
+        return "none" if self._direct_io[device] else "writeback"
 
     def remove(self, instance: UUID, path: str) -> None:
         """The disk and its halves gone, and the folder with them when nothing else is in it."""

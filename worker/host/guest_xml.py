@@ -73,7 +73,7 @@ def domain_xml(
     _text(domain, "on_poweroff", "destroy")
     _text(domain, "on_reboot", "restart")
     _text(domain, "on_crash", "destroy")
-    _devices(domain, guest, surroundings, describe)
+    _devices(domain, guest, surroundings, describe, has_pcie="q35" in platform.machine_type)
     return etree.tostring(domain, encoding="unicode", pretty_print=True)
 
 
@@ -117,7 +117,12 @@ def _boot(domain: etree._Element, guest: Guest, machine: str, architecture: str)
 
 
 def _devices(
-    domain: etree._Element, guest: Guest, surroundings: GuestSurroundings, describe: Callable[[Volume], DiskSource]
+    domain: etree._Element,
+    guest: Guest,
+    surroundings: GuestSurroundings,
+    describe: Callable[[Volume], DiskSource],
+    *,
+    has_pcie: bool,
 ) -> None:
     devices = etree.SubElement(domain, "devices")
     if surroundings.emulator is not None:
@@ -127,16 +132,27 @@ def _devices(
         limit_disk(element, guest.hardware)
         devices.append(element)
     devices.extend(volume_element(volume, describe(volume.volume)) for volume in guest.volumes)
-    etree.SubElement(devices, "controller", type="usb", model="none")
-    etree.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
-    ports = ports_taken(guest.hardware) + _count(guest) + guest.hardware.pcie_ports
-    for index in range(1, ports + 1):
-        etree.SubElement(devices, "controller", type="pci", index=str(index), model="pcie-root-port")
+    buses = {disk.bus for disk in guest.disks}
+    etree.SubElement(devices, "controller", type="usb", model="qemu-xhci" if "usb" in buses else "none")
+    if "scsi" in buses:
+        etree.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
+    if has_pcie:
+        _pcie_ports(devices, guest)
     devices.extend(interface_element(interface) for interface in guest.interfaces)
     serial = etree.SubElement(devices, "serial", type="file")
     etree.SubElement(serial, "source", path=surroundings.console_log, append="on")
     etree.SubElement(serial, "target", type="isa-serial", port="0")
     devices.extend(device_elements(guest.hardware))
+
+
+def _pcie_ports(devices: etree._Element, guest: Guest) -> None:
+    """One for each device that is plugged into one, and those that are asked for."""
+    buses = [disk.bus for disk in guest.disks]
+    controllers = len({"scsi", "usb"}.intersection(buses))
+    taken = ports_taken(guest.hardware) + buses.count("virtio") + len(guest.volumes) + len(guest.interfaces)
+    etree.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
+    for index in range(1, taken + controllers + guest.hardware.pcie_ports + 1):
+        etree.SubElement(devices, "controller", type="pci", index=str(index), model="pcie-root-port")
 
 
 def _text(parent: etree._Element, tag: str, text: str, **attributes: str) -> None:

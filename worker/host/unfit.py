@@ -1,13 +1,22 @@
 """Values that no libvirt document can carry, refused before one is made of them."""
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from models.states import ErrorClass
 from tasks.host import HostError
 
 ALIAS: Final = re.compile(r"ua-[A-Za-z0-9_-]+")  # libvirt ignores any other alias without a word
-DISK_TARGET: Final = re.compile(r"vd[a-z]{1,2}")
+_SD: Final = re.compile(r"sd[a-z]{1,2}")
+#: What disks are called, by the bus that they are on.
+DISK_TARGETS: Final[Mapping[str, re.Pattern[str]]] = {
+    "virtio": re.compile(r"vd[a-z]{1,2}"),
+    "scsi": _SD,
+    "sata": _SD,
+    "usb": _SD,
+    "ide": re.compile(r"hd[a-d]"),
+}
 SERIAL: Final = re.compile(r"[A-Za-z0-9_.+ -]{1,64}")
 #: What Linux takes, less what libvirt would read as a pattern.
 INTERFACE_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,15}")

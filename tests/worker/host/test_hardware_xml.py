@@ -14,19 +14,24 @@ from lxml import etree
 from pydantic import BaseModel
 
 from models.records import Device, DeviceAdded
-from models.states import DeviceKind, ErrorClass
-from tasks.host import Guest, HostError, Platform
+from models.states import ErrorClass
+from tasks.host import Guest, HostError, Platform, Volume
 from tasks.operation import Work
 from tasks.requests import BadRequestError, parse
 from tasks.requests.devices import Interface
+from tasks.requests.disks import Ephemeral, RootDisk
 from tasks.requests.hardware import Hardware
 from tasks.requests.placement import NumaNode, Placement
 from tasks.requests.quota import Quota
 from tasks.requests.spawn import SpawnRequest
+from tasks.steps.disk import EphemeralDisksCreated, RootDiskCreated
 from tasks.steps.domain import DomainDefined
 from tasks.steps.interface import InterfacesPlugged
+from tasks.steps.volume import VolumesConnected
+from tests.contract.fake_files import STATE
 from tests.fake_host import FakeHost
 from tests.lab.hosts import LibvirtHost
+from worker.host.device_xml import DiskSource
 from worker.host.event_loop import start_event_loop
 from worker.host.guest_xml import GuestSurroundings, domain_xml
 from worker.host.hardware_xml import cpu_element
@@ -37,20 +42,9 @@ SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")
 INSTANCE = UUID("0b6dd4a2-5d2c-4a3e-9a53-1d4f4f0d7a12")
 HERE = GuestSurroundings("x86_64", f"/var/lib/hostler/instances/{INSTANCE}/console.log")
 EMULATED = Platform("qemu", "pc-q35-7.2")
+WITH_IDE = Platform("qemu", "pc-i440fx-7.2")
 KVM = Platform("kvm", "pc-q35-7.2")
-ROOT = Device(
-    DeviceKind.DISK,
-    "root",
-    {
-        "path": f"/var/lib/hostler/instances/{INSTANCE}/root.qcow2",
-        "format": "qcow2",
-        "target": "vda",
-        "alias": "ua-root",
-        "serial": "root",
-    },
-)
-
-#: Between them they set every field of the hardware and of an interface.
+#: Between them they set every field of the hardware, of an interface and of disks.
 REQUESTS: Mapping[str, dict[str, Any]] = {
     "hardware-of-a-server": {
         "name": "server",
@@ -122,28 +116,86 @@ REQUESTS: Mapping[str, dict[str, Any]] = {
         "disk_gib": 1,
         "hardware": {"tpm_version": "2.0", "tpm_model": "tpm-crb"},
     },
+    "disks-on-virtio": {
+        "name": "disks",
+        "memory_mib": 64,
+        "disk_gib": 1,
+        "ephemerals": [{"size_gib": 2, "guest_format": "vfat"}],
+        "volumes": [{"id": "swap", "kind": "nbd", "host": "storage"}],
+        "swap_mib": 64,
+        "preallocate_images": "space",
+        "hardware": {"quota": {"disk_total_iops_sec": 100}},
+    },
+    "disks-on-scsi": {
+        "name": "disks",
+        "memory_mib": 64,
+        "image": {"path": "/fake/images/a.qcow2"},
+        "root_disk": {"format": "raw", "flat": True},
+        "ephemerals": [{"size_gib": 1}, {"size_gib": 1, "guest_format": None}],
+        "swap_mib": 64,
+        "hardware": {"disk_bus": "scsi"},
+    },
+    "disks-on-sata": {
+        "name": "disks",
+        "memory_mib": 64,
+        "disk_gib": 1,
+        "ephemerals": [{"size_gib": 1}] * 8,
+        "swap_mib": 64,
+        "hardware": {"disk_bus": "sata"},
+    },
+    "disks-on-ide": {
+        "name": "disks",
+        "memory_mib": 64,
+        "disk_gib": 1,
+        "swap_mib": 64,
+        "hardware": {"machine_type": "pc", "disk_bus": "ide"},
+    },
+    "disks-on-usb": {"name": "disks", "memory_mib": 64, "disk_gib": 1, "hardware": {"disk_bus": "usb"}},
 }
 #: libvirt looks for swtpm when such a guest is defined.
 NEEDS_SWTPM = "hardware-with-a-tpm"
-#: What is the same when it is left out: the fake host has one machine, and the sockets follow from the rest.
-AS_WITHOUT = {"hardware.machine_type", "hardware.cpu_sockets"}
+#: What is the same when it is left out: the fake host has one machine, and the sockets follow from the rest; the
+#: rest of a disk is in its file.
+AS_WITHOUT = {"hardware.machine_type", "hardware.cpu_sockets", "root_disk.flat"}
+AS_WITHOUT |= {"ephemerals.size_gib", "ephemerals.guest_format"}
 
 
-def guest_of(document: Mapping[str, Any], platform: Platform = EMULATED) -> Guest:
+def guest_of(document: Mapping[str, Any], platform: Platform = EMULATED, cache: str | None = None) -> Guest:
     """The guest that a spawn's steps make of the request."""
     host, request = FakeHost(), parse(SpawnRequest, document)
-    work = Work("job-1", "h1", INSTANCE, 1, request, intent={"platform": vars(platform)})
-    plugging = InterfacesPlugged()
-    planned = Work("job-1", "h1", INSTANCE, 1, request, intent=plugging.plan(work, host))
-    devices = (ROOT, *(change.device for change in plugging.reserves(planned) if isinstance(change, DeviceAdded)))
-    DomainDefined().do(Work("job-1", "h1", INSTANCE, 1, request, devices, intent=work.intent), host)
+    intent: dict[str, Any] = {"platform": vars(platform), "disk_cachemode": cache}
+    devices: tuple[Device, ...] = ()
+    for step in (RootDiskCreated(), EphemeralDisksCreated()):
+        work = Work("job-1", "h1", INSTANCE, 1, request)
+        planned = replace(work, intent=step.plan(work, host))
+        devices += tuple(at_home(change.device) for change in step.changes(planned) if isinstance(change, DeviceAdded))
+    for reserving in (VolumesConnected(), InterfacesPlugged()):
+        work = Work("job-1", "h1", INSTANCE, 1, request, devices)
+        planned = replace(work, intent=reserving.plan(work, host))
+        devices += tuple(each.device for each in reserving.reserves(planned) if isinstance(each, DeviceAdded))
+    DomainDefined().do(Work("job-1", "h1", INSTANCE, 1, request, devices, intent=intent), host)
     return host.domains.guests[INSTANCE]
+
+
+def at_home(device: Device) -> Device:
+    """The device in the folder of a real host."""
+    path = device.details["path"].replace(STATE, "/var/lib/hostler/instances")
+    return replace(device, details={**device.details, "path": path})
+
+
+def describe(volume: Volume) -> DiskSource:
+    """Every volume is an export of its name."""
+    return DiskSource("network", "raw", {"protocol": "nbd", "name": volume.id}, ({"name": "storage", "port": "10809"},))
 
 
 def document_of(request: Mapping[str, Any]) -> str:
     """The definition; that of Windows is for KVM, without which there is nothing of Hyper-V."""
-    windows = request["hardware"].get("os_type") == "windows"
-    return domain_xml(guest_of(request, KVM if windows else EMULATED), HERE)
+    hardware = request["hardware"]
+    platform = WITH_IDE if hardware.get("machine_type") == "pc" else EMULATED
+    cache = {"scsi": "none", "ide": "writeback"}.get(hardware.get("disk_bus"))
+    return domain_xml(
+        guest_of(request, KVM if hardware.get("os_type") == "windows" else platform, cache), HERE, describe
+    )
 
 
 def leaves(model: type[BaseModel]) -> Iterator[str]:
@@ -186,6 +238,8 @@ def test_every_field_is_in_a_golden_document() -> None:
     told = {path for request in REQUESTS.values() for path in set_in(request)}
     assert {f"hardware.{leaf}" for leaf in leaves(Hardware)} <= told
     assert {f"interfaces.{leaf}" for leaf in leaves(Interface)} <= told
+    assert {f"root_disk.{leaf}" for leaf in leaves(RootDisk)} <= told
+    assert {f"ephemerals.{leaf}" for leaf in leaves(Ephemeral)} | {"swap_mib", "preallocate_images"} <= told
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -193,7 +247,10 @@ def test_every_field_has_an_effect(name: str) -> None:
     """Left out, the request is refused or the definition is another."""
     whole = document_of(REQUESTS[name])
     without_effect = set()
-    for path in set(set_in({"hardware": REQUESTS[name]["hardware"]})) - AS_WITHOUT:
+    of_disks = {
+        field: REQUESTS[name][field] for field in ("root_disk", "ephemerals", "swap_mib") if field in REQUESTS[name]
+    }
+    for path in set(set_in({"hardware": REQUESTS[name]["hardware"], **of_disks})) - AS_WITHOUT:
         changed = deepcopy(REQUESTS[name])
         *parents, last = path.split(".")
         part: Any = changed
@@ -218,7 +275,8 @@ def test_libvirt_defines_it(libvirt_host: LibvirtHost, name: str) -> None:
     try:
         machine = etree.fromstring(domain.XMLDesc()).find("os/type")
         assert machine is not None
-        assert machine.get("machine") == EMULATED.machine_type
+        asked = REQUESTS[name]["hardware"].get("machine_type")
+        assert machine.get("machine") == (WITH_IDE if asked == "pc" else EMULATED).machine_type
     finally:
         domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
 
