@@ -29,6 +29,7 @@ ATTEMPTS = Patience().attempts
 GUEST: Json = {
     **REQUESTS["spawn"],
     "image": {"url": "file:///fake/images/base"},
+    "swap_mib": 64,
     "volumes": [
         {"id": "v1", "kind": "nbd", "host": "storage", "port": 10809, "export": "1"},
         {"id": "v2", "kind": "nbd", "host": "storage", "port": 10809, "export": "2"},

@@ -231,7 +231,7 @@ class FileDisks:
         self._folders.remove_if_empty(instance)
 
     def end_children(self, instance: UUID) -> None:
-        """Every qemu-img in the instance's folder."""
+        """Every program of ours in the instance's folder."""
         with os_errors(f"end the children that work for {instance}"):
             children.end_all(self._folders.path(instance))
 
