@@ -6,7 +6,7 @@ PYTHON_OF_VENV := .venv/bin/python
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## Install what is missing: packages, .venv, the guests' kernel
 	@setup/all.sh
@@ -25,6 +25,10 @@ crash: rights setup ## Every crash row, or with CRASH_ARGUMENTS a part: "--budge
 
 bench: rights setup ## Measure, and compare with bare libvirt
 	@$(PYTHON_OF_VENV) -m tests.bench
+
+bench-jobs: rights setup ## Measure the journal beside bare Celery, DBOS and TaskFlow
+	@setup/rivals.sh
+	@$(PYTHON_OF_VENV) -m tests.bench_jobs $(BENCH_JOBS_ARGUMENTS)
 
 environment:
 	@setup/all.sh environment
@@ -45,4 +49,4 @@ clean: ## Remove what setup and the tests made in and around the checkout; packa
 	rm -rf .venv .lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup rights demo test crash bench environment check lock clean
+.PHONY: help setup rights demo test crash bench bench-jobs environment check lock clean

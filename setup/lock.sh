@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Writes requirements.txt and requirements-dev.txt anew from pyproject.toml: the newest versions that it allows, or,
-# with the argument --no-upgrade, those that are pinned already. uv does the resolving, from a throwaway place.
+# Writes requirements.txt and requirements-dev.txt anew from pyproject.toml, and what `make bench-jobs` compares with from
+# its requirements.in: the newest versions that they allow, or, with the argument --no-upgrade, those that are pinned
+# already. uv does the resolving, from a throwaway place.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -13,3 +14,5 @@ compile=("$work/venv/bin/uv" --quiet pip compile "${@:---upgrade}" --python .ven
     --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header)
 "${compile[@]}" pyproject.toml -o requirements.txt
 "${compile[@]}" pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+rivals=tests/bench_jobs/rivals/requirements
+"${compile[@]}" "$rivals.in" -o "$rivals.txt"

@@ -5,6 +5,7 @@ import pwd
 import secrets
 import signal
 import subprocess
+from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -25,8 +26,9 @@ SUPERUSER = "lab"
 class PostgresServer:
     """A private cluster, gone when its context ends. `durable=False` is quicker and survives `kill`, not power loss."""
 
-    def __init__(self, *, durable: bool = True) -> None:
+    def __init__(self, *, durable: bool = True, settings: Mapping[str, str] | None = None) -> None:
         self.port = free_port()
+        self._settings = dict(settings or {})
         self._durable = durable
         self._password = secrets.token_hex(8)
         self._numbers = count(1)
@@ -86,6 +88,7 @@ class PostgresServer:
             "shared_buffers": "32MB",
             "jit": "off",
             "fsync": "on" if self._durable else "off",
+            **self._settings,
         }
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         command = [*self._as_owner(), _server_program("postgres"), "-D", str(self._data), *options]
