@@ -4,6 +4,8 @@ SQLite: WAL, ``synchronous=FULL``, foreign keys, and writers that take the write
 (``BEGIN IMMEDIATE``), so that no writer finds out at COMMIT that what it read is old.
 """
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, DateTime, Dialect, Engine, String, create_engine, event, literal, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 from typing_extensions import override
+
+from models.prepared import tell
 
 #: How long a SQLite writer waits for another one, in seconds, before it is an error.
 SQLITE_BUSY_TIMEOUT_S = 30
@@ -29,7 +34,11 @@ DRIVERS = frozenset({"sqlite", "sqlite+pysqlite", "postgresql+psycopg"})
 #: The database cannot be reached or does not answer: worth another try. Any other error of it is a defect.
 OUT_OF_REACH = (OperationalError, InterfaceError, PoolTimeoutError)
 
+#: For how long a connection that was given back counts as there, in seconds; an older one is asked first.
+PROVEN_FOR_S = 1.0
+
 _READ_ONLY = "hostler_read_only"
+_GIVEN_BACK = "hostler_given_back"
 
 
 class DatabaseURLError(ValueError):
@@ -118,13 +127,18 @@ class Database:
                     "keepalives_count": 3,
                     "tcp_user_timeout": 30_000,
                 },
-                "pool_pre_ping": True,
+                "pool_use_lifo": True,  # so that what one thread at a time does takes one connection, not all in turn
             }
         self.engine: Engine = create_engine(parsed, pool_size=8, max_overflow=32, **options)
         if backend == "sqlite":
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
-        self._reader = self.engine.execution_options(**{_READ_ONLY: True})
+            self._reader = self.engine.execution_options(**{_READ_ONLY: True})
+        else:
+            event.listen(self.engine, "checkin", _given_back)
+            event.listen(self.engine, "checkout", self._prove_idle)
+            # each statement sees what is committed then, in a transaction or not: it is spared its BEGIN and ROLLBACK
+            self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
     def file(self) -> Path | None:
@@ -147,6 +161,17 @@ class Database:
         """Close all connections."""
         self.engine.dispose()
 
+    def _prove_idle(self, connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:  # noqa: ANN401
+        """Ask a server connection that nobody used for a while whether it is there; all are made anew if it is not."""
+        given_back: float = record.info.get(_GIVEN_BACK, -math.inf)
+        if given_back == -math.inf or time.monotonic() - given_back < PROVEN_FOR_S:
+            return
+        dialect = self.engine.dialect
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
+
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401  # the driver's own object
     cursor = connection.cursor()
@@ -157,4 +182,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401  
 
 def _begin_sqlite(connection: Connection) -> None:
     read_only = connection.get_execution_options().get(_READ_ONLY, False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    tell(connection, "BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _given_back(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info[_GIVEN_BACK] = time.monotonic()

@@ -6,16 +6,20 @@ A row is delivered at least once; what it carries is the same each time, under t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Integer, String, and_, bindparam, cast, or_, select, update
 
 from models.engine import Database, now_in_database
+from models.prepared import Prepared, among
 from models.reading import job_from_row
 from models.records import JobRecord, Json
 from models.states import OutboxKind
 from models.tables import jobs, outbox
 
 _ERROR_LENGTH = 1000
+#: Rings are left to whoever committed them for this long, and outcomes to their host, which may be down.
+OTHERS_LETTERS_AGE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,19 @@ _UNDELIVERED = (
     .join(jobs, outbox.c.job == jobs.c.id)
     .where(outbox.c.published_at.is_(None))
     .order_by(outbox.c.number)
-    .limit(bindparam("at_most"))
+    .limit(bindparam("at_most", type_=Integer))
 )
-_UNDELIVERED_OF_JOB = _UNDELIVERED.where(outbox.c.job == bindparam("of_job"))
-_DELIVERED = (
+_UNDELIVERED_OF_JOBS = Prepared(_UNDELIVERED.where(among(outbox.c.job, "of_jobs")))
+_DUE = Prepared(
+    _UNDELIVERED.where(
+        or_(
+            and_(outbox.c.kind == OutboxKind.OUTCOME, outbox.c.host == bindparam("here")),
+            outbox.c.created_at <= now_in_database(-OTHERS_LETTERS_AGE),
+        ),
+        ~among(cast(outbox.c.number, String), "but"),
+    )
+)
+_DELIVERED = Prepared(
     update(outbox)
     .where(outbox.c.number == bindparam("letter"))
     .values(published_at=now_in_database(), tries=outbox.c.tries + 1, error=None)
@@ -67,7 +80,9 @@ def undelivered(  # noqa: PLR0913  # a query's conditions
 
     ``min_age`` leaves time for whoever committed a letter to deliver it itself; ``but`` leaves out letters by number.
     """
-    query = _UNDELIVERED if job is None else _UNDELIVERED_OF_JOB
+    query = _UNDELIVERED
+    if job is not None:
+        query = query.where(outbox.c.job == job)
     if host is not None:
         query = query.where(outbox.c.host == host)
     if kind is not None:
@@ -76,12 +91,27 @@ def undelivered(  # noqa: PLR0913  # a query's conditions
         query = query.where(outbox.c.number.not_in(but))
     if min_age:
         query = query.where(outbox.c.created_at <= now_in_database(-min_age))
-    asked = {"at_most": limit} | ({} if job is None else {"of_job": job})
+    with database.read() as connection:
+        return [_letter(row) for row in connection.execute(query, {"at_most": limit})]
+
+
+def undelivered_of(database: Database, of_jobs: Sequence[str], limit: int = 100) -> list[Letter]:
+    """The letters of these jobs that are not yet delivered, the oldest first."""
     with database.read() as connection:
         return [
-            Letter(row.letter, row.kind, row.to, row.of, job_from_row(row), row.canvas or {}, row.tries)
-            for row in connection.execute(query, asked)
+            _letter(row) for row in _UNDELIVERED_OF_JOBS.rows(connection, {"of_jobs": list(of_jobs), "at_most": limit})
         ]
+
+
+def due(database: Database, host: str, but: Sequence[int] = (), limit: int = 200) -> list[Letter]:
+    """The oldest letters that the host's worker should look after: its jobs' outcomes, and what others left lying."""
+    asked = {"here": host, "but": [str(number) for number in but], "at_most": limit}
+    with database.read() as connection:
+        return [_letter(row) for row in _DUE.rows(connection, asked)]
+
+
+def _letter(row: Any) -> Letter:  # noqa: ANN401  # a row of either kind
+    return Letter(row.letter, row.kind, row.to, row.of, job_from_row(row), row.canvas or {}, row.tries)
 
 
 def take_over(database: Database, letter: Letter) -> bool:
@@ -102,10 +132,10 @@ def take_over(database: Database, letter: Letter) -> bool:
     return taken.rowcount == 1
 
 
-def delivered(database: Database, letter: Letter) -> None:
-    """Note that the broker has the letter."""
+def delivered(database: Database, *letters: Letter) -> None:
+    """Note, in one commit, that the broker has the letters."""
     with database.write() as connection:
-        connection.execute(_DELIVERED, {"letter": letter.number})
+        _DELIVERED.run_each(connection, [{"letter": letter.number} for letter in letters])
 
 
 def not_delivered(database: Database, letter: Letter, error: str) -> None:

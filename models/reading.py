@@ -9,17 +9,20 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, Select, and_, bindparam, or_, select
 
 from models.engine import Database, now_in_database
+from models.prepared import Prepared
 from models.records import Device, ErrorRecord, InstanceRecord, JobRecord, Json, PeerRecord, StepRecord
 from models.states import UNSETTLED, Direction, HostState, JobState
 from models.tables import devices, hosts, instances, job_events, jobs, steps, workers
 
-_JOB = select(jobs).where(jobs.c.id == bindparam("wanted"))
-_STEPS_OF = (
+_JOB = Prepared(select(jobs).where(jobs.c.id == bindparam("wanted")))
+_STEPS_OF = Prepared(
     select(steps)
     .where(steps.c.job == bindparam("of_job"), steps.c.run == bindparam("of_run"))
     .order_by(steps.c.position)
 )
-_DEVICES_OF = select(devices).where(devices.c.instance == bindparam("of")).order_by(devices.c.kind, devices.c.key)
+_DEVICES_OF = Prepared(
+    select(devices).where(devices.c.instance == bindparam("of")).order_by(devices.c.kind, devices.c.key)
+)
 
 
 def _error(document: dict[str, Any] | None) -> ErrorRecord | None:
@@ -80,7 +83,7 @@ def step_from_row(row: Row[Any]) -> StepRecord:
 
 def steps_of(connection: Connection, job: str, run: int) -> tuple[StepRecord, ...]:
     """The steps of a run: those made in order, then those undone in the order they were undone."""
-    rows = connection.execute(_STEPS_OF, {"of_job": job, "of_run": run}).all()
+    rows = _STEPS_OF.rows(connection, {"of_job": job, "of_run": run})
     made = [step_from_row(row) for row in rows if row.direction is Direction.DO]
     undone = [step_from_row(row) for row in reversed(rows) if row.direction is Direction.UNDO]
     return (*made, *undone)
@@ -88,7 +91,7 @@ def steps_of(connection: Connection, job: str, run: int) -> tuple[StepRecord, ..
 
 def devices_of(connection: Connection, instance: UUID) -> tuple[Device, ...]:
     """The instance's devices, in the order of their kind and key."""
-    rows = connection.execute(_DEVICES_OF, {"of": instance})
+    rows = _DEVICES_OF.rows(connection, {"of": instance})
     return tuple(Device(row.kind, row.key, row.details, row.exclusive, row.place) for row in rows)
 
 
@@ -169,7 +172,7 @@ class HostRecord:
 def job(database: Database, job_id: str) -> JobRecord | None:
     """The job's row, or None."""
     with database.read() as connection:
-        row = connection.execute(_JOB, {"wanted": job_id}).one_or_none()
+        row = _JOB.row(connection, {"wanted": job_id})
         return None if row is None else job_from_row(row)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.engine import OUT_OF_REACH, Database
-from models.journal.accepting import Accepted, accept
+from models.journal.accepting import Accepted, accept, known
 from models.journal.arriving import accept_and_claim
 from models.journal.claiming import Claimant, Lease, NotNow, claim
 from models.journal.settling import hop, quarantine, settle, wait
@@ -115,7 +115,9 @@ class Runner:
 
     def _record(self, submission: Submission, *, claiming: bool) -> tuple[Accepted, Lease | NotNow]:
         if not claiming:
-            return accept(self.database, submission, outbox=False), _in_hand_or_full(submission.job_class)
+            there = known(self.database, submission)
+            accepted = accept(self.database, submission, outbox=False) if there is None else there
+            return accepted, _in_hand_or_full(submission.job_class)
         return accept_and_claim(self.database, submission, self.claimant, self._terms, outbox=self.outbox)
 
     def _go_on(self, claimed: Lease | NotNow, *, rung: bool) -> None:

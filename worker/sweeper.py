@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from models import reading
 from models.engine import OUT_OF_REACH, Database
 from models.journal.accepting import Accepted
-from models.journal.due import claimable
+from models.journal.due import claimable_jobs
 from models.records import JobRecord
 from models.states import JobClass
 from models.submission import Submission
@@ -124,7 +123,7 @@ class Sweeper:
     def _claimable(self, free: dict[JobClass, int]) -> list[JobRecord]:
         if not free:
             return []
-        ids = claimable(
+        return claimable_jobs(
             self.database,
             self.runner.claimant.host,
             classes=list(free),
@@ -132,7 +131,6 @@ class Sweeper:
             superseding=[operation.name for operation in self.runner.catalogue.values() if operation.supersedes],
             limit=sum(free.values()),
         )
-        return [job for job_id in ids if (job := reading.job(self.database, job_id)) is not None]
 
     def _left_alone(self) -> set[str]:
         now = time.monotonic()

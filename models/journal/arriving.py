@@ -2,17 +2,12 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import bindparam, select
-
 from models.engine import Database
 from models.journal.accepting import Accepted, accept, accept_within
 from models.journal.claiming import Claimant, HostHeldError, Lease, NotNow, claim_within
 from models.journal.superseding import Terms
 from models.records import JobRecord
 from models.submission import Submission
-from models.tables import instances
-
-_LOCK_INSTANCE = select(instances.c.id).where(instances.c.id == bindparam("wanted")).with_for_update()
 
 
 def accept_and_claim(  # noqa: PLR0913  # who claims what
@@ -30,9 +25,6 @@ def accept_and_claim(  # noqa: PLR0913  # who claims what
     """
     try:
         with database.write() as connection:
-            # First, as in every claim: a new job's reference to its instance is a lock, too, though a weaker one, and
-            # two transactions that both have that one would wait for each other.
-            connection.execute(_LOCK_INSTANCE, {"wanted": submission.instance})
             accepted = accept_within(connection, submission, outbox=False)
             return accepted, claim_within(connection, submission.id, claimant, terms_of, outbox=outbox, seen=seen)
     except HostHeldError as held:

@@ -5,22 +5,22 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from models.engine import now_in_database
 from models.journal.claiming import Lease
+from models.prepared import Prepared
 from models.records import Change, DeviceAdded, DeviceChanged, DeviceRemoved, InstanceIs, InstanceMoved
 from models.states import InstanceState
 from models.tables import devices, instances
 
-# Statements of the hot path are built once: building one costs more than SQLite takes to run it.
-_INSTANCE_IS = (
+_INSTANCE_IS = Prepared(
     update(instances)
     .where(instances.c.id == bindparam("of"), instances.c.epoch == bindparam("mine"))
     .values(state=bindparam("new_state"), updated_at=now_in_database())
 )
-_INSTANCE_WANTED = (
+_INSTANCE_WANTED = Prepared(
     update(instances)
     .where(instances.c.id == bindparam("of"), instances.c.epoch == bindparam("mine"))
     .values(wanted=bindparam("new_wanted"))
 )
-_INSTANCE_MOVED = (
+_INSTANCE_MOVED = Prepared(
     update(instances)
     .where(instances.c.id == bindparam("of"), instances.c.epoch == bindparam("mine"))
     .values(host=bindparam("new_host"), updated_at=now_in_database())
@@ -31,13 +31,16 @@ _SAME_DEVICE = (
     devices.c.key == bindparam("under"),
 )
 _DEVICE_IS = {
-    dialect.dialect.name: (upsert := dialect.insert(devices)).on_conflict_do_update(
-        index_elements=["instance", "kind", "key"],
-        set_={name: upsert.excluded[name] for name in ("details", "exclusive", "place")},
+    dialect.dialect.name: Prepared(
+        (upsert := dialect.insert(devices)).on_conflict_do_update(
+            index_elements=["instance", "kind", "key"],
+            set_={name: upsert.excluded[name] for name in ("details", "exclusive", "place")},
+        ),
+        *devices.c.keys(),
     )
     for dialect in (postgresql, sqlite)
 }
-_DEVICE_GONE = delete(devices).where(*_SAME_DEVICE)
+_DEVICE_GONE = Prepared(delete(devices).where(*_SAME_DEVICE))
 
 
 def apply(connection: Connection, lease: Lease, change: Change) -> None:
@@ -45,8 +48,8 @@ def apply(connection: Connection, lease: Lease, change: Change) -> None:
     of = {"of": lease.job.instance}
     match change:
         case DeviceAdded(device) | DeviceChanged(device):
-            connection.execute(
-                _DEVICE_IS[connection.dialect.name],
+            _DEVICE_IS[connection.dialect.name].run(
+                connection,
                 {
                     "instance": lease.job.instance,
                     "kind": device.kind,
@@ -57,16 +60,16 @@ def apply(connection: Connection, lease: Lease, change: Change) -> None:
                 },
             )
         case DeviceRemoved(kind, key):
-            connection.execute(_DEVICE_GONE, of | {"of_kind": kind, "under": key})
+            _DEVICE_GONE.run(connection, of | {"of_kind": kind, "under": key})
         case InstanceIs(state, wanted):
-            connection.execute(_INSTANCE_IS, of | {"mine": lease.epoch, "new_state": state})
+            _INSTANCE_IS.run(connection, of | {"mine": lease.epoch, "new_state": state})
             if wanted is not None:
                 want(connection, lease, wanted)
         case InstanceMoved(host):
-            connection.execute(_INSTANCE_MOVED, of | {"mine": lease.epoch, "new_host": host})
+            _INSTANCE_MOVED.run(connection, of | {"mine": lease.epoch, "new_host": host})
 
 
 def want(connection: Connection, lease: Lease, state: InstanceState) -> None:
     """Write what the job's instance is to be from here on, whatever becomes of its host."""
     wanted = {"of": lease.job.instance, "mine": lease.epoch, "new_wanted": state}
-    connection.execute(_INSTANCE_WANTED, wanted)
+    _INSTANCE_WANTED.run(connection, wanted)

@@ -9,7 +9,24 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    Integer,
+    Row,
+    String,
+    and_,
+    bindparam,
+    column,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql.dml import UpdateBase
 
 from models.availability import hold as hold_of_host
 from models.availability import refusal as refusal_of_host
@@ -17,6 +34,7 @@ from models.engine import Database, now_in_database
 from models.journal.events import leave_in_outbox, record_event
 from models.journal.quarantining import ended_its_workers, set_aside
 from models.journal.superseding import Terms, other_host, supersede, yields
+from models.prepared import Prepared, Values
 from models.reading import devices_of, job_from_row, peer_of, steps_of
 from models.records import Device, JobRecord, PeerRecord, StepRecord
 from models.states import (
@@ -76,14 +94,25 @@ class Rewound(NotNow):
     """Nothing was claimed: the database has forgotten claims that the worker has seen committed."""
 
 
-# Statements of the hot path are built once: building one costs more than SQLite takes to run it.
 _INSTANCE_OF = (
     select(instances)
     .where(instances.c.id == select(jobs.c.instance).where(jobs.c.id == bindparam("wanted")).scalar_subquery())
     .with_for_update()
+    .cte("instance_of")
 )
-_JOB = select(jobs).where(jobs.c.id == bindparam("wanted")).with_for_update()
-_BEFORE = (
+#: The job with its instance: two rows that are locked in this order.
+_JOB = Prepared(
+    select(
+        jobs,
+        _INSTANCE_OF.c.epoch.label("instance_epoch"),
+        _INSTANCE_OF.c.host.label("instance_host"),
+        _INSTANCE_OF.c.state.label("instance_state"),
+    )
+    .join(_INSTANCE_OF, _INSTANCE_OF.c.id == jobs.c.instance)
+    .where(jobs.c.id == bindparam("wanted"))
+    .with_for_update(of=jobs)
+)
+_BEFORE = Prepared(
     select(jobs)
     .where(
         jobs.c.instance == bindparam("of"),
@@ -116,7 +145,7 @@ _RAISE_SEQUENCE_TO_BEGIN = _RAISE_SEQUENCE.where(hosts.c.state != HostState.DRAI
 _TAKEN: dict[str, Any] = {
     "state": JobState.RUNNING,
     "epoch": bindparam("new_epoch"),
-    "owner": bindparam("worker"),
+    "owner": bindparam("claimant"),
     "not_before": None,
     "hopping": False,
 }
@@ -129,13 +158,64 @@ _TAKE_FIRST = (
         | {
             "started_at": now_in_database(),
             "operation_version": bindparam("new_version"),
-            "home": bindparam("first_host"),
+            "home": bindparam("here"),
             "peer": bindparam("other_host"),
             "past_return": bindparam("only_forward"),
         }
     )
     .returning(jobs)
 )
+_STEPS_AGAIN = (
+    update(steps)
+    .where(steps.c.job == bindparam("wanted"), steps.c.run == bindparam("of_run"))
+    .values(epoch=bindparam("new_epoch"))
+)
+_STEP_BEGUN = Prepared(
+    insert(steps).values(state=StepState.PENDING, attempts=0, direction=Direction.DO),
+    *("job", "run", "position", "name", "epoch"),
+)
+
+
+def _take_in_one(raise_sequence: UpdateBase, take: UpdateBase, also: UpdateBase) -> Prepared:
+    """For PostgreSQL: the host's sequence, the instance's epoch, the job and what else is to be written, in one.
+
+    Where the host may claim nothing there is no sequence, and the caller undoes what was written.
+    """
+    sequence = raise_sequence.cte("sequence")
+    taken = take.cte("taken")
+    number = select(sequence.c.sequence).scalar_subquery().label("host_sequence")
+    shown = select(*(taken.c[each.key] for each in jobs.c), number)
+    return Prepared(shown.add_cte(_RAISE_EPOCH.cte("raised"), also.cte("its_steps")))
+
+
+def _steps_begun_in_one() -> UpdateBase:
+    named = (
+        func.unnest(bindparam("positions", type_=ARRAY(Integer)), bindparam("names", type_=ARRAY(String)))
+        .table_valued(column("at", Integer), column("name", String), name="named")
+        .render_derived()
+    )
+    return insert(steps).from_select(
+        ["job", "run", "direction", "position", "name", "state", "epoch", "attempts"],
+        select(
+            bindparam("wanted", type_=String),
+            bindparam("of_run", type_=Integer),
+            literal(Direction.DO.value),
+            named.c.at,
+            named.c.name,
+            literal(StepState.PENDING.value),
+            bindparam("new_epoch", type_=BigInteger),
+            literal(0),
+        ),
+    )
+
+
+_TAKE_FIRST_IN_ONE = _take_in_one(_RAISE_SEQUENCE_TO_BEGIN, _TAKE_FIRST, _steps_begun_in_one())
+_TAKE_AGAIN_IN_ONE = _take_in_one(_RAISE_SEQUENCE, _TAKE_AGAIN, _STEPS_AGAIN)
+_EPOCH_RAISED = Prepared(_RAISE_EPOCH)
+_STEPS_TAKEN_AGAIN = Prepared(_STEPS_AGAIN)
+#: For SQLite: the host's sequence and the job, at its first claim and at a later one.
+_SEQUENCE_RAISED = {True: Prepared(_RAISE_SEQUENCE_TO_BEGIN), False: Prepared(_RAISE_SEQUENCE)}
+_TAKEN_NOW = {True: Prepared(_TAKE_FIRST), False: Prepared(_TAKE_AGAIN)}
 
 
 class HostHeldError(Exception):
@@ -178,10 +258,9 @@ def claim_within(  # noqa: PLR0913  # who claims what
     seen: int = 0,
 ) -> Lease | NotNow:
     """`claim`, as a part of a transaction, which a HostHeldError must end."""
-    instance = connection.execute(_INSTANCE_OF, {"wanted": job_id}).one_or_none()
-    if instance is None:
+    row = _JOB.row(connection, {"wanted": job_id})
+    if row is None:
         return NotNow(f"there is no job {job_id}")
-    row = connection.execute(_JOB, {"wanted": job_id}).one()
     job = job_from_row(row)
     refusal = _not_now(connection, row, job, claimant)
     if refusal is not None:
@@ -192,17 +271,17 @@ def claim_within(  # noqa: PLR0913  # who claims what
             set_aside(connection, row.id, row.run, defect)
             return NotNow(f"it is quarantined: {defect.message}")
     terms = terms_of(job)
-    if row.state is JobState.QUEUED and _lives_elsewhere(instance, claimant.host):
-        return _redirect(connection, job, instance.host, outbox=outbox)
+    if row.state is JobState.QUEUED and _lives_elsewhere(row, claimant.host):
+        return _redirect(connection, job, row.instance_host, outbox=outbox)
     # a job that was begun holds its instance already, and superseded whom it would at its first claim
     standing_before = _before(connection, job) if row.state is JobState.QUEUED else []
     held_by = [other for other in standing_before if not yields(other, job, terms)]
     if held_by:
         return NotNow(f"job {held_by[0].id} of the same instance comes first ({held_by[0].state})")
-    epoch = instance.epoch + 1
+    epoch = row.instance_epoch + 1
     for other in standing_before:
         supersede(connection, other, job, epoch, outbox=outbox)
-    return _take(connection, job, instance, terms, claimant, epoch, standing_before, seen)
+    return _take(connection, job, row.instance_state, terms, claimant, epoch, standing_before, seen)
 
 
 def _not_now(connection: Connection, row: Row[Any], job: JobRecord, claimant: Claimant) -> NotNow | None:
@@ -221,9 +300,9 @@ def _not_now(connection: Connection, row: Row[Any], job: JobRecord, claimant: Cl
     return None if closed is None else NotNow(closed)
 
 
-def _lives_elsewhere(instance: Row[Any], host: str) -> bool:
+def _lives_elsewhere(row: Row[Any], host: str) -> bool:
     gone = {InstanceState.ABSENT, InstanceState.DELETED}
-    return instance.host is not None and instance.host != host and instance.state not in gone
+    return row.instance_host is not None and row.instance_host != host and row.instance_state not in gone
 
 
 def _redirect(connection: Connection, job: JobRecord, host: str, *, outbox: bool) -> NotNow:
@@ -236,14 +315,14 @@ def _redirect(connection: Connection, job: JobRecord, host: str, *, outbox: bool
 
 def _before(connection: Connection, job: JobRecord) -> list[JobRecord]:
     """The unsettled jobs of the instance that this one must wait for: all begun ones, and those submitted earlier."""
-    rows = connection.execute(_BEFORE, {"of": job.instance, "wanted": job.id, "mine": job.number})
+    rows = _BEFORE.rows(connection, {"of": job.instance, "wanted": job.id, "mine": job.number})
     return [job_from_row(row) for row in rows]
 
 
 def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
     connection: Connection,
     job: JobRecord,
-    instance: Row[Any],
+    instance_state: InstanceState,
     terms: Terms,
     claimant: Claimant,
     epoch: int,
@@ -253,52 +332,31 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
     first = job.state is JobState.QUEUED
     peer = (terms.peer or other_host(connection, superseded, claimant.host)) if first else job.peer
     takes_debts = first and any(other.home is not None for other in superseded)  # what they left is this job's to clear
-    connection.execute(_RAISE_EPOCH, {"of": job.instance, "new_epoch": epoch})
-    if first and terms.begins_as is not None and instance.state in {InstanceState.ABSENT, InstanceState.DELETED}:
+    if first and terms.begins_as is not None and instance_state in {InstanceState.ABSENT, InstanceState.DELETED}:
         connection.execute(
             update(instances)
             .where(instances.c.id == job.instance)
             .values(host=claimant.host, state=terms.begins_as, name=terms.name, spec=dict(job.request), made_by=job.id)
         )
-    sequence = connection.execute(
-        _RAISE_SEQUENCE_TO_BEGIN if first else _RAISE_SEQUENCE,
-        {"here": claimant.host, "claimant": claimant.worker, "seen": seen},
-    ).scalar_one_or_none()
+    taken, sequence = _write_take(
+        connection,
+        job,
+        terms.steps,
+        {
+            "wanted": job.id,
+            "of": job.instance,
+            "of_run": job.run,
+            "new_epoch": epoch,
+            "here": claimant.host,
+            "claimant": claimant.worker,
+            "new_version": terms.version,
+            "other_host": peer,
+            "only_forward": takes_debts,
+            "seen": seen,
+        },
+    )
     if sequence is None:
         raise HostHeldError(_held(connection, claimant, seen, begins=first))
-    taken = connection.execute(
-        _TAKE_FIRST if first else _TAKE_AGAIN,
-        {"wanted": job.id, "new_epoch": epoch, "worker": claimant.worker}
-        | (
-            {
-                "new_version": terms.version,
-                "first_host": claimant.host,
-                "other_host": peer,
-                "only_forward": takes_debts,
-            }
-            if first
-            else {}
-        ),
-    ).one()
-    if first and terms.steps:
-        connection.execute(
-            insert(steps),
-            [
-                {
-                    "job": job.id,
-                    "run": job.run,
-                    "direction": Direction.DO,
-                    "position": position,
-                    "name": name,
-                    "state": StepState.PENDING,
-                    "epoch": epoch,
-                    "attempts": 0,
-                }
-                for position, name in enumerate(terms.steps)
-            ],
-        )
-    if not first:
-        connection.execute(update(steps).where(steps.c.job == job.id, steps.c.run == job.run).values(epoch=epoch))
     record_event(
         connection,
         job.id,
@@ -321,7 +379,7 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
         job=job_from_row(taken),
         worker=claimant.worker,
         host=claimant.host,
-        steps=steps_of(connection, job.id, job.run),
+        steps=_begun_steps(terms.steps, epoch) if first else steps_of(connection, job.id, job.run),
         devices=devices_of(connection, job.instance),
         host_sequence=sequence,
         superseded=tuple(other.id for other in superseded),
@@ -341,6 +399,35 @@ def _held(connection: Connection, claimant: Claimant, seen: int, *, begins: bool
     if row.worker != claimant.worker:
         return NotNow(f"another worker serves {claimant.host} now; this one must end")
     return NotNow(hold_of_host(connection, claimant.host, begins=begins) or f"host {claimant.host} is held")
+
+
+def _write_take(connection: Connection, job: JobRecord, names: Sequence[str], values: Values) -> tuple[Any, int | None]:
+    """Write the claim's own rows; the job's, and the host's sequence: None where the host may claim nothing."""
+    first = job.state is JobState.QUEUED
+    if connection.dialect.name == "postgresql":
+        statement = _TAKE_FIRST_IN_ONE if first else _TAKE_AGAIN_IN_ONE
+        named = {"positions": list(range(len(names))), "names": list(names)} if first else {}
+        row = statement.row(connection, {**values, **named})
+        return row, row.host_sequence
+    raised = _SEQUENCE_RAISED[first].row(connection, values)
+    if raised is None:
+        return None, None
+    _EPOCH_RAISED.run(connection, values)
+    row = _TAKEN_NOW[first].row(connection, values)
+    if not first:
+        _STEPS_TAKEN_AGAIN.run(connection, values)
+    elif names:
+        begun = {"job": job.id, "run": job.run, "epoch": values["new_epoch"]}
+        _STEP_BEGUN.run_each(connection, [{**begun, "position": at, "name": name} for at, name in enumerate(names)])
+    return row, raised.sequence
+
+
+def _begun_steps(names: Sequence[str], epoch: int) -> tuple[StepRecord, ...]:
+    """The steps of a first claim, as they were just written."""
+    return tuple(
+        StepRecord(position=position, name=name, direction=Direction.DO, state=StepState.PENDING, epoch=epoch)
+        for position, name in enumerate(names)
+    )
 
 
 def _seen_from(connection: Connection, here: str, home: str | None, peer: str) -> PeerRecord:

@@ -1,11 +1,15 @@
 """What a host could claim now: the sweeper's question. The claim itself asks everything again."""
 
 from collections.abc import Collection
+from typing import Any
 
-from sqlalchemy import and_, bindparam, exists, or_, select
+from sqlalchemy import Integer, and_, bindparam, exists, or_, select
 
 from models.availability import NOT_ADMITTED
 from models.engine import Database, now_in_database
+from models.prepared import Prepared, among
+from models.reading import job_from_row
+from models.records import JobRecord
 from models.states import UNSETTLED, JobClass, JobState
 from models.tables import jobs
 
@@ -18,7 +22,7 @@ _HELD_UP = exists().where(
         and_(_other.c.state == JobState.QUEUED, _other.c.number < jobs.c.number),
     ),
     or_(
-        jobs.c.operation.not_in(bindparam("superseding", expanding=True)),
+        ~among(jobs.c.operation, "superseding"),
         and_(
             or_(_other.c.operation == jobs.c.operation, and_(_other.c.past_return, _other.c.peer.is_not(None))),
             _other.c.state != JobState.QUARANTINED,
@@ -29,12 +33,12 @@ _DUE = or_(
     jobs.c.not_before <= now_in_database(),
     and_(jobs.c.cancel_requested_at.is_not(None), jobs.c.verdict.is_(None), ~jobs.c.past_return),
 )
-_CLAIMABLE = (
-    select(jobs.c.id)
+_CLAIMABLE = Prepared(
+    select(jobs)
     .where(
         jobs.c.host == bindparam("here"),
-        jobs.c.job_class.in_(bindparam("classes", expanding=True)),
-        jobs.c.id.not_in(bindparam("in_hand", expanding=True)),
+        among(jobs.c.job_class, "classes"),
+        ~among(jobs.c.id, "in_hand"),
         or_(
             and_(jobs.c.state == JobState.QUEUED, ~_HELD_UP, ~NOT_ADMITTED),
             jobs.c.state == JobState.RUNNING,
@@ -42,11 +46,11 @@ _CLAIMABLE = (
         ),
     )
     .order_by(jobs.c.number)
-    .limit(bindparam("at_most"))
+    .limit(bindparam("at_most", type_=Integer))
 )
 
 
-def claimable(  # noqa: PLR0913  # a query's conditions
+def claimable_jobs(  # noqa: PLR0913  # a query's conditions
     database: Database,
     host: str,
     *,
@@ -54,7 +58,7 @@ def claimable(  # noqa: PLR0913  # a query's conditions
     in_hand: Collection[str],
     superseding: Collection[str],
     limit: int,
-) -> list[str]:
+) -> list[JobRecord]:
     """The host's jobs of these classes that could be claimed now, in order of submission.
 
     A running job of this host counts when no thread of this process has it in hand (``in_hand``): its owner is
@@ -69,4 +73,9 @@ def claimable(  # noqa: PLR0913  # a query's conditions
         "at_most": limit,
     }
     with database.read() as connection:
-        return list(connection.execute(_CLAIMABLE, asked).scalars())
+        return [job_from_row(row) for row in _CLAIMABLE.rows(connection, asked)]
+
+
+def claimable(database: Database, host: str, **conditions: Any) -> list[str]:  # noqa: ANN401  # handed on
+    """The ids of `claimable_jobs`."""
+    return [job.id for job in claimable_jobs(database, host, **conditions)]

@@ -8,9 +8,19 @@ from sqlalchemy import Connection, bindparam, select, update
 from models.engine import Database, now_in_database
 from models.journal.changing import want
 from models.journal.claiming import Lease
-from models.journal.events import WORKER, leave_in_outbox, outcome_of, record_event
+from models.journal.events import (
+    APPEND,
+    LEAVE,
+    WORKER,
+    event_values,
+    leave_in_outbox,
+    letter_values,
+    outcome_of,
+    record_event,
+)
 from models.journal.quarantining import set_aside
-from models.journal.stepping import Seen, hold, record_seen
+from models.journal.stepping import Seen, hold
+from models.prepared import InOne, Prepared
 from models.records import NOTHING, ErrorRecord, JobRecord, Json
 from models.states import EventType, InstanceState, JobState, OutboxKind
 from models.tables import instances, jobs, runs
@@ -38,7 +48,9 @@ _RUN_ENDED = (
     .where(runs.c.job == bindparam("held"), runs.c.number == bindparam("of_run"))
     .values(**_CAME_TO, started_at=bindparam("began"))
 )
-_NEXT_OF_INSTANCE = (
+_END = InOne(_JOB_ENDED, _RUN_ENDED, APPEND, LEAVE)
+_END_UNTOLD = InOne(_JOB_ENDED, _RUN_ENDED, APPEND)
+_NEXT_OF_INSTANCE = Prepared(
     select(jobs.c.id, jobs.c.run, jobs.c.host)
     .where(jobs.c.instance == bindparam("of"), jobs.c.state == JobState.QUEUED)
     .order_by(jobs.c.number)
@@ -67,9 +79,8 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
     neither a broker to ring nor a result backend to tell, and nothing is left for them.
     """
     with database.write() as connection:
-        row = hold(connection, lease)
-        past_return = record_seen(connection, lease, seen) or row.past_return
-        if state is JobState.SUCCEEDED and row.cancel_requested_at is not None and not past_return:
+        held = hold(connection, lease, seen)
+        if state is JobState.SUCCEEDED and held.cancel_requested and not held.past_return:
             return False
         if undone_as is not None:
             connection.execute(
@@ -102,18 +113,26 @@ def end(  # noqa: PLR0913  # what the run came to
 ) -> None:
     """Write what the run came to, wherever it is told, and whose word that is."""
     outcome = outcome_of(job, state, error, warnings)
-    said = {"new_error": outcome["error"], "new_outcome": outcome, "new_state": state}
-    connection.execute(_JOB_ENDED, said | {"held": job.id, "mine": job.epoch})
-    connection.execute(_RUN_ENDED, said | {"held": job.id, "of_run": job.run, "began": job.started_at})
     told = {"error": outcome["error"], "outcome": outcome, **why}
-    record_event(connection, job.id, job.run, _FINAL_EVENT[state], actor=actor, data=told)
+    values = {
+        "held": job.id,
+        "mine": job.epoch,
+        "of_run": job.run,
+        "began": job.started_at,
+        "new_error": outcome["error"],
+        "new_outcome": outcome,
+        "new_state": state,
+        **event_values(job.id, job.run, _FINAL_EVENT[state], actor=actor, data=told),
+    }
     if outbox:
-        leave_in_outbox(connection, job.id, job.run, OutboxKind.OUTCOME, job.host)
+        _END.run(connection, {**values, **letter_values(job.id, job.run, OutboxKind.OUTCOME, job.host)})
+    else:
+        _END_UNTOLD.run(connection, values)
 
 
 def ring_next(connection: Connection, job: JobRecord, *, but: str = "") -> None:
     """Ring the instance's next job, ``but`` not on the host whose worker settles: it takes that itself."""
-    following = connection.execute(_NEXT_OF_INSTANCE, {"of": job.instance}).one_or_none()
+    following = _NEXT_OF_INSTANCE.row(connection, {"of": job.instance})
     if following is not None and following.host != but:
         leave_in_outbox(connection, following.id, following.run, OutboxKind.RING, following.host)
 
@@ -132,8 +151,7 @@ def wait(  # noqa: PLR0913  # what the row is about
     ``progressed`` says that a step got on since the claim: the waits are counted from one again.
     """
     with database.write() as connection:
-        hold(connection, lease)
-        record_seen(connection, lease, seen)
+        hold(connection, lease, seen)
         not_before = connection.execute(select(now_in_database(delay))).scalar_one()
         waits = connection.execute(
             update(jobs)
@@ -164,8 +182,7 @@ def hop(database: Database, lease: Lease, to: str, seen: Sequence[Seen] = (), *,
     With ``outbox`` that host is rung through it.
     """
     with database.write() as connection:
-        hold(connection, lease)
-        record_seen(connection, lease, seen)
+        hold(connection, lease, seen)
         now = connection.execute(select(now_in_database())).scalar_one()
         connection.execute(
             update(jobs)
@@ -196,6 +213,5 @@ def hop(database: Database, lease: Lease, to: str, seen: Sequence[Seen] = (), *,
 def quarantine(database: Database, lease: Lease, error: ErrorRecord, seen: Sequence[Seen] = ()) -> None:
     """Set the job aside with its lock kept, until an operator decides."""
     with database.write() as connection:
-        hold(connection, lease)
-        record_seen(connection, lease, seen)
+        hold(connection, lease, seen)
         set_aside(connection, lease.job.id, lease.job.run, error)

@@ -9,13 +9,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Connection,
+    Integer,
+    String,
+    Uuid,
+    and_,
+    bindparam,
+    column,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from models.engine import Database, now_in_database
 from models.journal.changing import apply
 from models.journal.claiming import Lease
 from models.journal.events import record_event
+from models.prepared import Prepared, Values
 from models.records import (
     Change,
     DeviceAdded,
@@ -64,89 +82,233 @@ class Advanced:
     attempt: int = 0
 
 
-# Statements of the hot path are built once: building one costs more than SQLite takes to run it.
-_HOLD = (
-    select(jobs)
+_INSTANCE_HELD = select(instances.c.id).where(instances.c.id == bindparam("of")).with_for_update().cte("instance_held")
+#: The job's row, if the lease still counts. The instance's row is locked before it, as a claim does.
+_HELD = (
+    select(jobs.c.id, jobs.c.cancel_requested_at, jobs.c.past_return)
     .where(
         jobs.c.id == bindparam("held"),
         jobs.c.epoch == bindparam("mine"),
         jobs.c.owner == bindparam("worker"),
         jobs.c.state == JobState.RUNNING,
+        select(_INSTANCE_HELD.c.id).exists(),
     )
     .with_for_update()
 )
-_HOLD_INSTANCE = select(instances.c.id).where(instances.c.id == bindparam("of")).with_for_update()
+_HOLD = Prepared(_HELD)
 _OWN_JOB = (jobs.c.id == bindparam("held"), jobs.c.epoch == bindparam("mine"))
-_PASS_RETURN = update(jobs).where(*_OWN_JOB, jobs.c.past_return.is_(False)).values(past_return=True)
-_OWN_STEP = (
-    steps.c.job == bindparam("held"),
+_PASS_RETURN = Prepared(update(jobs).where(*_OWN_JOB, jobs.c.past_return.is_(False)).values(past_return=True))
+_UNDER_MY_EPOCH = (
     steps.c.run == bindparam("of_run"),
-    steps.c.direction == bindparam("way"),
-    steps.c.position == bindparam("at"),
     steps.c.epoch == bindparam("mine"),
 )
-_STEP_ENDED = (
-    update(steps)
-    .where(*_OWN_STEP)
-    .values(
-        state=bindparam("new_state"),
-        host=bindparam("on_host"),
-        error=None,
-        # one that is only looked at again ended when it ended; an intent takes that back
-        ended_at=func.coalesce(steps.c.ended_at, now_in_database()),
-    )
+_OWN_STEP = (
+    steps.c.job == bindparam("held"),
+    steps.c.direction == bindparam("way"),
+    steps.c.position == bindparam("at"),
+    *_UNDER_MY_EPOCH,
 )
-_STEP_ERRED = (
+_ENDED: dict[str, Any] = {
+    "host": bindparam("on_host"),
+    "error": None,
+    # one that is only looked at again ended when it ended; an intent takes that back
+    "ended_at": func.coalesce(steps.c.ended_at, now_in_database()),
+}
+_STEP_ENDED = Prepared(update(steps).where(*_OWN_STEP).values(**_ENDED, state=bindparam("new_state")))
+_STEP_ERRED = Prepared(
     update(steps)
     .where(*_OWN_STEP)
     .values(state=StepState.INTENDED, host=bindparam("on_host"), error=bindparam("new_error"))
 )
-_STEP_INTENDED = (
-    update(steps)
-    .where(*_OWN_STEP)
-    .values(
-        state=StepState.INTENDED,
-        host=bindparam("on_host"),
-        intent=bindparam("new_intent"),
-        attempts=steps.c.attempts + 1,
-        started_at=now_in_database(),
-        ended_at=None,
-    )
-    .returning(steps.c.attempts)
-)
+_INTENDED: dict[str, Any] = {
+    "state": StepState.INTENDED,
+    "host": bindparam("on_host"),
+    "intent": bindparam("new_intent"),
+    "attempts": steps.c.attempts + 1,
+    "started_at": now_in_database(),
+    "ended_at": None,
+}
+_STEP_INTENDED = Prepared(update(steps).where(*_OWN_STEP).values(**_INTENDED).returning(steps.c.attempts))
 _OWN_ATTEMPTS = (
     step_attempts.c.job == bindparam("held"),
     step_attempts.c.run == bindparam("of_run"),
     step_attempts.c.direction == bindparam("way"),
     step_attempts.c.position == bindparam("at"),
 )
-_ATTEMPT_BEGUN = insert(step_attempts).values(started_at=now_in_database())
-_ATTEMPT_MADE = (
-    update(step_attempts)
-    .where(*_OWN_ATTEMPTS, step_attempts.c.outcome == AttemptOutcome.STARTED)
-    .values(outcome=AttemptOutcome.MADE, ended_at=now_in_database())
+_ATTEMPT_BEGUN = Prepared(
+    insert(step_attempts).values(
+        job=bindparam("held"),
+        run=bindparam("of_run"),
+        direction=bindparam("way"),
+        position=bindparam("at"),
+        number=bindparam("attempt"),
+        epoch=bindparam("mine"),
+        worker=bindparam("by_worker"),
+        outcome=AttemptOutcome.STARTED,
+        started_at=now_in_database(),
+    )
 )
-_ATTEMPT_ERRED = (
+_MADE: dict[str, Any] = {"outcome": AttemptOutcome.MADE, "ended_at": now_in_database()}
+_ATTEMPT_MADE = Prepared(
+    update(step_attempts).where(*_OWN_ATTEMPTS, step_attempts.c.outcome == AttemptOutcome.STARTED).values(**_MADE)
+)
+_ATTEMPT_ERRED = Prepared(
     update(step_attempts)
     .where(*_OWN_ATTEMPTS, step_attempts.c.number == bindparam("attempt"))
     .values(outcome=AttemptOutcome.ERROR, ended_at=now_in_database(), error=bindparam("new_error"))
 )
 
 
-def hold(connection: Connection, lease: Lease) -> Any:  # noqa: ANN401  # a row of jobs
-    """The job's row, locked until the transaction ends, if the lease still counts; else OvertakenError.
+def _in_one(*, intending: bool) -> Prepared:
+    """For PostgreSQL: hold the lease, write what was seen and, when ``intending``, the intent, in one statement.
 
-    The instance's row is locked before it, as a claim does.
+    Each part writes only what the lease that was held gives it, under the epoch on the row that it changes.
     """
-    connection.execute(_HOLD_INSTANCE, {"of": lease.job.instance})
-    row = connection.execute(_HOLD, _held(lease) | {"worker": lease.worker}).one_or_none()
+    held = _HELD.cte("held")
+    seen = (
+        func.unnest(
+            bindparam("seen_ways", type_=ARRAY(String)),
+            bindparam("seen_at", type_=ARRAY(Integer)),
+            bindparam("seen_states", type_=ARRAY(String)),
+        )
+        .table_valued(column("way", String), column("at", Integer), column("state", String), name="seen")
+        .render_derived()
+    )
+    own = (steps.c.job == held.c.id, *_UNDER_MY_EPOCH)
+    ended = (
+        update(steps)
+        .where(*own, steps.c.direction == seen.c.way, steps.c.position == seen.c.at)
+        .values(**_ENDED, state=seen.c.state)
+        .returning(steps.c.direction, steps.c.position, steps.c.state)
+        .cte("ended")
+    )
+    made = (
+        update(step_attempts)
+        .where(
+            step_attempts.c.job == bindparam("held"),
+            step_attempts.c.run == bindparam("of_run"),
+            step_attempts.c.direction == ended.c.direction,
+            step_attempts.c.position == ended.c.position,
+            step_attempts.c.outcome == AttemptOutcome.STARTED,
+            ended.c.state == StepState.DONE,
+        )
+        .values(**_MADE)
+        .cte("made")
+    )
+    shown = [held.c.cancel_requested_at, held.c.past_return]
+    how_many = select(func.count()).select_from(ended).scalar_subquery().label("ended")
+    if not intending:
+        return Prepared(select(*shown, how_many).add_cte(made))
+    intended = (
+        update(steps)
+        .where(
+            *own,
+            steps.c.direction == bindparam("way"),
+            steps.c.position == bindparam("at"),
+            or_(held.c.cancel_requested_at.is_(None), held.c.past_return, bindparam("regardless", type_=Boolean)),
+        )
+        .values(**_INTENDED)
+        .returning(steps.c.attempts)
+        .cte("intended")
+    )
+    begun = (
+        insert(step_attempts)
+        .from_select(
+            ["job", "run", "direction", "position", "number", "epoch", "worker", "outcome", "started_at"],
+            select(
+                bindparam("held", type_=String),
+                bindparam("of_run", type_=Integer),
+                bindparam("way", type_=String),
+                bindparam("at", type_=Integer),
+                intended.c.attempts,
+                bindparam("mine", type_=BigInteger),
+                bindparam("worker", type_=Uuid),
+                literal(AttemptOutcome.STARTED.value),
+                now_in_database(),
+            ),
+        )
+        .cte("begun")
+    )
+    attempt = select(intended.c.attempts).scalar_subquery().label("attempts")
+    return Prepared(select(*shown, how_many, attempt).add_cte(made, begun))
+
+
+_HOLD_AND_RECORD = _in_one(intending=False)
+_HOLD_RECORD_AND_INTEND = _in_one(intending=True)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A job's row that is locked until the transaction ends, with what was seen written."""
+
+    cancel_requested: bool
+    past_return: bool
+    attempt: int = 0  #: of the step that is intended, where one is
+
+
+def hold(connection: Connection, lease: Lease, seen: Sequence[Seen] = ()) -> Held:
+    """Lock the job's row until the transaction ends, and write what was seen, if the lease still counts.
+
+    Else it raises OvertakenError. The instance's row is locked before it, as a claim does.
+    """
+    return _hold(connection, lease, seen, None)
+
+
+def _hold(connection: Connection, lease: Lease, seen: Sequence[Seen], intend: Intend | None) -> Held:
+    """`hold`, and write the intent, if no cancel is in its way; what it reserves is not written yet."""
+    passes = any(fact.passes_return for fact in seen)
+    regardless = passes or (intend is not None and intend.direction is Direction.UNDO)
+    asked = _held(lease) | {"worker": lease.worker, "of": lease.job.instance}
+    if connection.dialect.name == "postgresql":
+        row = _hold_in_one(connection, lease, asked, seen, intend, regardless=regardless)
+    else:
+        row = _HOLD.row(connection, asked)
     if row is None:
         raise OvertakenError(f"job {lease.job.id}: epoch {lease.epoch} has passed")
-    return row
+    cancelled = row.cancel_requested_at is not None and not row.past_return and not regardless
+    attempt = 0
+    if connection.dialect.name == "postgresql":
+        _expect(row.ended, len(seen), lease, "what was seen")
+        if intend is not None and not cancelled:
+            _expect(int(row.attempts is not None), 1, lease, f"step {intend.position}")
+            attempt = row.attempts
+    else:
+        _record_ended(connection, lease, seen)
+        if intend is not None and not cancelled:
+            attempt = _record_intent(connection, lease, intend)
+    for fact in seen:
+        for change in fact.changes:
+            apply(connection, lease, change)
+    if passes:
+        pass_return(connection, lease)
+    return Held(row.cancel_requested_at is not None, row.past_return or passes, attempt)
+
+
+def _hold_in_one(  # noqa: PLR0913  # what the statement is about
+    connection: Connection,
+    lease: Lease,
+    asked: Values,
+    seen: Sequence[Seen],
+    intend: Intend | None,
+    *,
+    regardless: bool,
+) -> Any:  # noqa: ANN401  # its row
+    asked = {
+        **asked,
+        "of_run": lease.job.run,
+        "on_host": lease.host,
+        "seen_ways": [fact.direction.value for fact in seen],
+        "seen_at": [fact.position for fact in seen],
+        "seen_states": [fact.state.value for fact in seen],
+    }
+    if intend is None:
+        return _HOLD_AND_RECORD.row(connection, asked)
+    new = {"new_intent": dict(intend.intent), "way": intend.direction, "at": intend.position, "regardless": regardless}
+    return _HOLD_RECORD_AND_INTEND.row(connection, asked | new)
 
 
 def advance(database: Database, lease: Lease, seen: Sequence[Seen], intend: Intend | None) -> Advanced:
-    """Journal what was seen, and what is intended next, in one commit.
+    """Journal what was seen, and what is intended next, of another step, in one commit.
 
     Raises TakenError when the intent reserves what another device has.
     """
@@ -164,22 +326,21 @@ def advance(database: Database, lease: Lease, seen: Sequence[Seen], intend: Inte
 
 def _advance(database: Database, lease: Lease, seen: Sequence[Seen], intend: Intend | None) -> Advanced:
     with database.write() as connection:
-        row = hold(connection, lease)
-        past_return = record_seen(connection, lease, seen) or row.past_return
+        held = _hold(connection, lease, seen, intend)
         if intend is None:
             return Advanced(cancelled=False)
-        undoing = intend.direction is Direction.UNDO
-        if row.cancel_requested_at is not None and not past_return and not undoing:
+        if held.cancel_requested and not held.past_return and intend.direction is Direction.DO:
             return Advanced(cancelled=True)
-        attempt = _record_intent(connection, lease, intend)
-        if intend.passes_return and not past_return:
+        for change in intend.reserves:
+            apply(connection, lease, change)
+        if intend.passes_return and not held.past_return:
             pass_return(connection, lease)
-        return Advanced(cancelled=False, attempt=attempt)
+        return Advanced(cancelled=False, attempt=held.attempt)
 
 
 def pass_return(connection: Connection, lease: Lease) -> None:
     """From here on there is only forward; said once."""
-    if connection.execute(_PASS_RETURN, _held(lease)).rowcount:
+    if _PASS_RETURN.run(connection, _held(lease)):
         record_event(connection, lease.job.id, lease.job.run, EventType.PAST_RETURN)
 
 
@@ -199,27 +360,17 @@ def _taken_by_another(database: Database, lease: Lease, intend: Intend | None) -
     return None
 
 
-def record_seen(connection: Connection, lease: Lease, seen: Sequence[Seen]) -> bool:
-    """Write the rows of steps whose outcome is known, with what the inventory learns from each.
-
-    True if one of them passed the point of no return.
-    """
-    passed = False
-    for fact in seen:
-        about = _of_step(lease, fact.direction, fact.position)
-        _expect_one(
-            connection.execute(_STEP_ENDED, about | {"new_state": fact.state, "on_host": lease.host}).rowcount,
-            lease,
-            fact.position,
-        )
-        if fact.state is StepState.DONE:
-            connection.execute(_ATTEMPT_MADE, _without_epoch(about))
-        for change in fact.changes:
-            apply(connection, lease, change)
-        if fact.passes_return:
-            pass_return(connection, lease)
-            passed = True
-    return passed
+def _record_ended(connection: Connection, lease: Lease, seen: Sequence[Seen]) -> None:
+    if not seen:
+        return
+    about = [
+        _of_step(lease, fact.direction, fact.position) | {"new_state": fact.state, "on_host": lease.host}
+        for fact in seen
+    ]
+    _expect(_STEP_ENDED.run_each(connection, about), len(seen), lease, "what was seen")
+    made = [each for each, fact in zip(about, seen, strict=True) if fact.state is StepState.DONE]
+    if made:
+        _ATTEMPT_MADE.run_each(connection, made)
 
 
 def attempt_failed(  # noqa: PLR0913, PLR0917  # what the row is about
@@ -228,10 +379,9 @@ def attempt_failed(  # noqa: PLR0913, PLR0917  # what the row is about
     """Journal that an attempt at a step ended in an error; the step stays intended."""
     with database.write() as connection:
         hold(connection, lease)
-        about = _of_step(lease, direction, position)
-        said = {"new_error": error.as_json()}
-        _expect_one(connection.execute(_STEP_ERRED, about | said | {"on_host": lease.host}).rowcount, lease, position)
-        connection.execute(_ATTEMPT_ERRED, _without_epoch(about) | said | {"attempt": attempt})
+        about = _of_step(lease, direction, position) | {"new_error": error.as_json(), "on_host": lease.host}
+        _expect(_STEP_ERRED.run(connection, about), 1, lease, f"step {position}")
+        _ATTEMPT_ERRED.run(connection, about | {"attempt": attempt})
 
 
 def _held(lease: Lease) -> dict[str, Any]:
@@ -242,34 +392,16 @@ def _of_step(lease: Lease, direction: Direction, position: int) -> dict[str, Any
     return _held(lease) | {"of_run": lease.job.run, "way": direction, "at": position}
 
 
-def _without_epoch(about: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in about.items() if name != "mine"}
-
-
-def _expect_one(written: int, lease: Lease, position: int) -> None:
-    if written != 1:
-        raise OvertakenError(f"job {lease.job.id}: step {position} is no longer of epoch {lease.epoch}")
+def _expect(written: int, wanted: int, lease: Lease, what: str) -> None:
+    if written != wanted:
+        raise OvertakenError(f"job {lease.job.id}: {what} is no longer of epoch {lease.epoch}")
 
 
 def _record_intent(connection: Connection, lease: Lease, intend: Intend) -> int:
     about = _of_step(lease, intend.direction, intend.position)
     new = {"on_host": lease.host, "new_intent": dict(intend.intent)}
-    written = connection.execute(_STEP_INTENDED, about | new).one_or_none()
-    _expect_one(0 if written is None else 1, lease, intend.position)
+    written = _STEP_INTENDED.row(connection, about | new)
+    _expect(0 if written is None else 1, 1, lease, f"step {intend.position}")
     attempt: int = written.attempts if written is not None else 0
-    for change in intend.reserves:
-        apply(connection, lease, change)
-    connection.execute(
-        _ATTEMPT_BEGUN,
-        {
-            "job": lease.job.id,
-            "run": lease.job.run,
-            "direction": intend.direction,
-            "position": intend.position,
-            "number": attempt,
-            "epoch": lease.epoch,
-            "worker": lease.worker,
-            "outcome": AttemptOutcome.STARTED,
-        },
-    )
+    _ATTEMPT_BEGUN.run(connection, about | {"attempt": attempt, "by_worker": lease.worker})
     return attempt

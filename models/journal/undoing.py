@@ -8,7 +8,7 @@ from sqlalchemy import insert, select, update
 from models.engine import Database
 from models.journal.claiming import Lease
 from models.journal.events import record_event
-from models.journal.stepping import Seen, hold, record_seen
+from models.journal.stepping import Seen, hold
 from models.reading import steps_of
 from models.records import ErrorRecord, StepRecord
 from models.states import Direction, ErrorClass, EventType, StepState, Verdict
@@ -23,8 +23,7 @@ def begin_undo(
     A step whose only attempt met a conflict made nothing: what stands in its place is somebody else's.
     """
     with database.write() as connection:
-        hold(connection, lease)
-        record_seen(connection, lease, seen)
+        hold(connection, lease, seen)
         intended = connection.execute(
             select(steps.c.position, steps.c.name, steps.c.error, steps.c.attempts).where(
                 steps.c.job == lease.job.id,

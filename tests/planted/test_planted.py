@@ -32,6 +32,7 @@ class Bug:
     instead: str
     caught: Callable[[Database], str]
     sql: tuple[str, ...] = ()  #: what of the schema would stand in its way, or is the bug's other half
+    made_of_it: tuple[str, ...] = ()  #: the values of the module that are made of that one, as they are
 
 
 def at_desk(test: Callable[..., None], *arguments: object, **more: object) -> Callable[[Database], str]:
@@ -66,17 +67,18 @@ BUGS: dict[str, Bug] = {
         "        jobs.c.state == JobState.RUNNING,\n",
         "",
         at_desk(test_journal.test_a_lease_that_has_passed_writes_nothing, "settle", "taken over by another worker"),
+        made_of_it=("_HOLD = Prepared(_HELD)\n",),
     ),
     "no fence on the step's own row": Bug(
         stepping,
-        "    if written != 1:\n",
+        "    if written != wanted:\n",
         "    if False:\n",
         at_desk(test_journal.test_a_step_of_another_epoch_is_not_written),
     ),
     "a claim keeps the epoch": Bug(
         claiming,
-        "    epoch = instance.epoch + 1\n",
-        "    epoch = instance.epoch\n",
+        "    epoch = row.instance_epoch + 1\n",
+        "    epoch = row.instance_epoch\n",
         in_world(test_run.test_a_run_that_was_taken_over_does_nothing_more),
     ),
     "no look": Bug(
@@ -129,7 +131,7 @@ BUGS: dict[str, Bug] = {
     ),
     "absent is success on the wrong host": Bug(
         claiming,
-        "    if row.state is JobState.QUEUED and _lives_elsewhere(instance, claimant.host):\n",
+        "    if row.state is JobState.QUEUED and _lives_elsewhere(row, claimant.host):\n",
         "    if False:\n",
         at_desk(test_journal.test_a_job_follows_its_instance, "running", goes_there=True),
     ),
@@ -149,8 +151,8 @@ BUGS: dict[str, Bug] = {
     ),
     "another payload under a known id": Bug(
         accepting,
-        "        if row.payload_digest != submission.digest:\n",
-        "        if False:\n",
+        "    if row.payload_digest != submission.digest:\n",
+        "    if False:\n",
         at_desk(test_journal.test_the_same_id_with_another_payload_is_refused, {"host": "h2"}),
     ),
     "a destroy that waits its turn": Bug(
@@ -167,7 +169,7 @@ BUGS: dict[str, Bug] = {
     ),
     "a cancel that comes during the last step is lost": Bug(
         settling,
-        "row.cancel_requested_at is not None and not past_return",
+        "held.cancel_requested and not held.past_return",
         "False",
         in_world(test_run.test_a_cancel_during_the_last_step_is_not_overlooked),
     ),
@@ -195,21 +197,25 @@ def test_a_planted_bug_is_caught_by_the_test_named_for_it(
             connection.execute(text(statement))
     with monkeypatch.context() as patch:
         plant(patch, bug.where, bug.says, bug.instead)
+        for assignment in bug.made_of_it:
+            plant(patch, bug.where, assignment, assignment)
         assert bug.caught(sqlite_journal)
 
 
 #: The fence asks whether the job has my epoch, in place of writing under it: each statement on its own snapshot.
 FENCE_BY_EXISTS = (
     (
-        "        jobs.c.state == JobState.RUNNING,\n    )\n    .with_for_update()\n",
+        (
+            "        jobs.c.state == JobState.RUNNING,\n        select(_INSTANCE_HELD.c.id).exists(),\n    )\n"
+            "    .with_for_update()\n"
+        ),
         "        jobs.c.state == JobState.RUNNING,\n    )\n",
     ),
-    ('    connection.execute(_HOLD_INSTANCE, {"of": lease.job.instance})\n', ""),
     (
         '    steps.c.epoch == bindparam("mine"),\n)',
         '    select(jobs.c.id).where(jobs.c.id == steps.c.job, jobs.c.epoch == bindparam("mine")).exists(),\n)',
     ),
-    *((made_of_it, made_of_it) for made_of_it in ("_STEP_ENDED = (\n", "_STEP_INTENDED = (\n")),
+    *((made_of_it, made_of_it) for made_of_it in ("_HOLD_AND_RECORD = _in_one(intending=False)\n",)),
 )
 
 
@@ -229,7 +235,7 @@ def test_a_fence_by_exists_is_caught_where_two_transactions_meet(
 def test_what_is_planted_goes_when_the_test_ends(sqlite_journal: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """No other test meets it."""
     with monkeypatch.context() as patch:
-        plant(patch, claiming, "    epoch = instance.epoch + 1\n", "    epoch = instance.epoch + 7\n")
+        plant(patch, claiming, "    epoch = row.instance_epoch + 1\n", "    epoch = row.instance_epoch + 7\n")
         desk = Desk(sqlite_journal, enrolled(sqlite_journal))
         assert desk.begun("a").epoch == 7
     assert desk.claim("a", enrolled(sqlite_journal)).epoch == 8

@@ -10,9 +10,10 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 from celery import Celery, states
@@ -27,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from typing_extensions import override
 
 from models.engine import Database
-from models.outbox import Letter, delivered, not_delivered, take_over, undelivered
+from models.outbox import Letter, delivered, due, not_delivered, take_over, undelivered_of
 from models.records import JobRecord, Progress
 from models.states import FINAL, JobState, OutboxKind
 from worker.celery_app.app import queue_name, task_name
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 #: How often the outbox is looked through when nobody calls, in seconds: the backstop for letters left behind.
 ROUND_S = 5.0
+#: So many errands at most are taken up together: their letters are read, and noted as delivered, in one go.
+ERRANDS_AT_ONCE = 32
 #: A letter that meets a defect is tried again after doubling waits, at most this long, in seconds.
 LETTER_WAITS_MAX_S = 300.0
 #: A claim is news that can wait until the claimed job's own first calls are on their way, in seconds.
@@ -44,8 +47,6 @@ CLAIM_TOLD_AFTER_S = 0.02
 GIVE_WAY_S = 0.005
 #: While so many errands wait, the broker is slow or away, and progress is old before it is told.
 PROGRESS_WAITS_BEHIND = 50
-#: Rings are left to whoever committed them for this long, and outcomes to their host, which may be down.
-OTHERS_LETTERS_AGE = timedelta(seconds=5)
 #: Namespace of the ids that callbacks get where their sender gave them none: fixed, so that they are the same again.
 _CALLBACK_IDS = uuid.UUID("5b0f1f5c-5a4e-4c57-9d0c-3f2f1c2b7a10")
 _UNREACHABLE = (OSError, OperationalError, RedisConnectionError, RedisTimeoutError)
@@ -115,6 +116,9 @@ class _End:
     """The last errand."""
 
 
+_Errand = _Claim | _Progress | _Look | _End
+
+
 class Postman(threading.Thread):
     """Delivers letters until it is stopped. It fits `worker.run.Announcer`."""
 
@@ -125,7 +129,7 @@ class Postman(threading.Thread):
         self._host = host
         self._worker_name = worker_name
         self._rings = rings
-        self._errands: queue.SimpleQueue[_Claim | _Progress | _Look | _End] = queue.SimpleQueue()
+        self._errands: queue.SimpleQueue[_Errand] = queue.SimpleQueue()
         self._events: Any = None
         self._not_before: dict[int, float] = {}  # of letters that met a defect
 
@@ -155,30 +159,39 @@ class Postman(threading.Thread):
         claims: dict[str, _Claim] = {}
         next_round = time.monotonic() + ROUND_S
         while True:
-            due = min([next_round, *(claim.due for claim in claims.values())])
-            errand: _Claim | _Progress | _Look | _End | None
-            try:
-                errand = self._errands.get(timeout=max(0.0, due - time.monotonic()))
-            except queue.Empty:
-                errand = None
-            if isinstance(errand, _End):
+            due_at = min([next_round, *(claim.due for claim in claims.values())])
+            errands = self._take_errands(max(0.0, due_at - time.monotonic()))
+            now = time.monotonic()
+            claims |= {errand.job.id: errand for errand in errands if isinstance(errand, _Claim)}
+            looks = [errand for errand in errands if isinstance(errand, _Look)]
+            looked_for = {look.job_id for look in looks}
+            for job_id in [job_id for job_id, claim in claims.items() if job_id in looked_for or claim.due <= now]:
+                self._patiently(self._say_started, claims.pop(job_id))
+            for errand in errands:
+                if isinstance(errand, _Progress):
+                    self._patiently(self._say_progress, errand)
+            if looks:
+                self._patiently(self._deliver_for, *looks)
+                for look in looks:
+                    look.done.set()
+            if any(isinstance(errand, _End) for errand in errands):
                 for claim in claims.values():
                     self._patiently(self._say_started, claim)
                 return
-            now = time.monotonic()
-            if isinstance(errand, _Claim):
-                claims[errand.job.id] = errand
-            looked_for = errand.job_id if isinstance(errand, _Look) else None
-            for job_id in [job_id for job_id, claim in claims.items() if job_id == looked_for or claim.due <= now]:
-                self._patiently(self._say_started, claims.pop(job_id))
-            if isinstance(errand, _Progress):
-                self._patiently(self._say_progress, errand)
-            if isinstance(errand, _Look):
-                self._patiently(self._deliver_for, errand.job_id)
-                errand.done.set()
             if now >= next_round:
                 self._patiently(self._make_round)
                 next_round = now + ROUND_S
+
+    def _take_errands(self, within_s: float) -> list[_Errand]:
+        """The next errand, and those that wait behind it; none if none comes in time."""
+        errands: list[_Errand] = []
+        try:
+            errands.append(self._errands.get(timeout=within_s))
+            while len(errands) < ERRANDS_AT_ONCE:
+                errands.append(self._errands.get_nowait())
+        except queue.Empty:
+            pass
+        return errands
 
     def _patiently(self, errand: Any, *arguments: object) -> None:  # noqa: ANN401  # one of the methods here
         """A broker or a database that is out of reach is met again on the next round."""
@@ -193,25 +206,45 @@ class Postman(threading.Thread):
     def _make_round(self) -> None:
         now = time.monotonic()
         waiting = [number for number, until in self._not_before.items() if until > now]
-        outcomes = undelivered(self._database, host=self._host, kind=OutboxKind.OUTCOME, but=waiting)
-        others = undelivered(self._database, min_age=OTHERS_LETTERS_AGE, but=waiting)
-        for letter in (*outcomes, *(other for other in others if other.kind is not OutboxKind.OUTCOME)):
-            self._deliver(letter)
-        for letter in others:
+        letters = due(self._database, self._host, but=waiting)
+        with self._noting() as note:
+            for letter in letters:
+                if not self._is_anothers(letter):
+                    self._deliver(letter, note)
+        for letter in letters:
             if self._is_anothers(letter) and take_over(self._database, letter):
-                self._deliver(letter)
+                with self._noting() as note:
+                    self._deliver(letter, note)
 
-    def _deliver_for(self, job_id: str) -> None:
-        for letter in undelivered(self._database, job=job_id):
-            if not self._is_anothers(letter):
-                self._deliver(letter)
+    def _deliver_for(self, *looks: _Look) -> None:
+        """Deliver the letters of these jobs; each caller goes on as soon as its job's are with the broker."""
+        last = {look.job_id: look for look in looks}
+        with self._noting() as note:
+            letters = undelivered_of(self._database, list(last))
+            of = Counter(letter.job.id for letter in letters)
+            for letter in letters:
+                if not self._is_anothers(letter):
+                    self._deliver(letter, note)
+                of[letter.job.id] -= 1
+                if not of[letter.job.id]:
+                    last[letter.job.id].done.set()
+
+    @contextmanager
+    def _noting(self) -> Iterator[Callable[[Letter], None]]:
+        """What is delivered while the block runs is noted in one commit as it ends, however it does."""
+        done: list[Letter] = []
+        try:
+            yield done.append
+        finally:
+            if done:
+                delivered(self._database, *done)
 
     def _is_anothers(self, letter: Letter) -> bool:
         """Of two postmen who deliver the same outcome, each would send its links."""
         return letter.kind is OutboxKind.OUTCOME and letter.host != self._host
 
-    def _deliver(self, letter: Letter) -> None:
-        """Deliver the letter, and note it. Without a broker all letters wait; one with a defect waits alone."""
+    def _deliver(self, letter: Letter, note: Callable[[Letter], None]) -> None:
+        """Deliver the letter, and have it noted. Without a broker all letters wait; one with a defect waits alone."""
         try:
             if letter.kind is OutboxKind.OUTCOME:
                 self._say_outcome(letter)
@@ -228,14 +261,14 @@ class Postman(threading.Thread):
             self._not_before[letter.number] = time.monotonic() + wait_s
             return
         self._not_before.pop(letter.number, None)
-        delivered(self._database, letter)
+        note(letter)
 
     # --- what Celery's state, results and callbacks are made of
 
     def _say_started(self, claim: "_Claim") -> None:
         job = claim.job
         if job.run > 1:  # what Celery has of the run before is forgotten first
-            self._deliver_for(job.id)
+            self._deliver_for(_Look(job.id))
         self._app.backend.store_result(job.id, {"hostname": self._worker_name, "host": job.host}, states.STARTED)
         if claim.rung:
             return

@@ -1,7 +1,7 @@
 """Telling from outside a worker: whoever commits a job, or a decision on it, tells its host and Celery at once."""
 
 from models.engine import Database
-from models.outbox import delivered, undelivered
+from models.outbox import delivered, undelivered_of
 from models.states import OutboxKind
 from worker.celery_app.app import build_app
 from worker.celery_app.postman import forget, ring
@@ -15,7 +15,7 @@ def ring_now(settings: Settings, database: Database, job_id: str) -> str | None:
         app = build_app(settings)
         if settings.results_url is not None:
             app.backend.get_state(job_id)  # connected before the letters are read, so that each is told while it holds
-        for letter in undelivered(database, job=job_id):
+        for letter in undelivered_of(database, [job_id]):
             if letter.kind is OutboxKind.FORGET:
                 forget(app, letter)
             elif letter.kind is OutboxKind.RING and settings.broker_url is not None:
