@@ -212,7 +212,7 @@ def _compiled(statement: Statement, given: Sequence[str], dialect: Dialect) -> _
         if parameter.expanding:
             if write is None:
                 raise TypeError(f"a statement that is another one for other values cannot be prepared: {sql}")
-            sql = sql.replace(f"__[POSTCOMPILE_{name}]", ", ".join(sorted(write(value) for value in parameter.value)))
+            sql = sql.replace(f"__[POSTCOMPILE_{name}]", ", ".join(write(value) for value in parameter.value))
         elif write is not None:
             literal = write(parameter.value).replace("\\", r"\\")
             sql = re.sub(_PLACE[dialect.name].format(name=name), literal, sql)

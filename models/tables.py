@@ -222,13 +222,13 @@ Index(
 Index("ix_jobs_instance_number", jobs.c.instance, jobs.c.number)
 _PRUNABLE = and_(jobs.c.pruned_at.is_(None), jobs.c.ended_at.is_not(None))
 Index("ix_jobs_prunable", jobs.c.ended_at, sqlite_where=_PRUNABLE, postgresql_where=_PRUNABLE)
-_OPEN = sorted({JobState.QUEUED, JobState.RUNNING, JobState.WAITING})
+OPEN = sorted({JobState.QUEUED, JobState.RUNNING, JobState.WAITING})
 Index(
     "ix_jobs_open_by_host",
     jobs.c.host,
     jobs.c.number,
-    sqlite_where=jobs.c.state.in_(_OPEN),
-    postgresql_where=jobs.c.state.in_(_OPEN),
+    sqlite_where=jobs.c.state.in_(OPEN),
+    postgresql_where=jobs.c.state.in_(OPEN),
 )
 
 # What each run came to: written once, as it settles; the run that is under way is told of by its job.

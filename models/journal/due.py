@@ -11,7 +11,7 @@ from models.prepared import Prepared, among
 from models.reading import job_from_row
 from models.records import JobRecord
 from models.states import UNSETTLED, JobClass, JobState
-from models.tables import jobs
+from models.tables import OPEN, jobs
 
 _other = jobs.alias("other")
 _HELD_UP = exists().where(
@@ -37,6 +37,7 @@ _CLAIMABLE = Prepared(
     select(jobs)
     .where(
         jobs.c.host == bindparam("here"),
+        jobs.c.state.in_(OPEN),  # in the words of the index of open jobs, or SQLite reads every job there ever was
         among(jobs.c.job_class, "classes"),
         ~among(jobs.c.id, "in_hand"),
         or_(

@@ -63,12 +63,12 @@ class FilledJournal:
         with self._database.write() as connection:
             connection.execute(text(_INSTANCES.format(**words)), {"instances": self._instances})
             connection.execute(text(_JOBS.format(**words)), {"jobs": jobs, "instances": self._instances})
-        with self._database.engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT")
-            if self._database.backend == "postgresql":
-                connection.execute(text("VACUUM (ANALYZE)"))
-            else:
-                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        if self._database.backend == "postgresql":
+            with self._database.engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("VACUUM (ANALYZE)"))
+        else:
+            with closing(self._database.engine.raw_connection()) as raw:
+                raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         worker = uuid4()
         register(self._database, Registration(HOST, "bench", UUID(int=1), "qemu:///bench", worker, 1, "0"))
         self._claimant = Claimant(worker, HOST)

@@ -1,6 +1,5 @@
 """Prepared statements do what the connection's own execution does, and less besides."""
 
-import json
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -89,7 +88,7 @@ def test_errors_are_those_of_sqlalchemy(journal: Database) -> None:
     with pytest.raises(IntegrityError), journal.write() as connection:
         _NEW.run_each(connection, [new, new])
     with pytest.raises(StatementError), journal.write() as connection:
-        _NEW.run(connection, new | {"spec": {"no": json}} if journal.backend == "sqlite" else new | {"state": "none"})
+        _NEW.run(connection, new | {"created_at": "yesterday"})
     with pytest.raises(StatementError, match="wanted"), journal.write() as connection:
         _OF.row(connection)
 
@@ -127,11 +126,15 @@ def test_a_statement_that_depends_on_its_values_is_refused(journal: Database) ->
 def test_a_connection_that_was_lost_is_replaced(postgresql_journal: Database) -> None:
     """The transaction that meets it ends; the next one has another, however short the time between."""
     with closing(Database(postgresql_journal.url.render_as_string(hide_password=False))) as database:
-        with database.write() as connection, postgresql_journal.write() as other:
-            mine = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-            other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": mine})
-            with pytest.raises(OperationalError):
+
+        def lose_it() -> None:
+            with database.write() as connection, postgresql_journal.write() as other:
+                mine = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+                other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": mine})
                 _RUNNING.rows(connection)
+
+        with pytest.raises(OperationalError):
+            lose_it()
         with database.read() as connection:
             assert _RUNNING.rows(connection) == []
 
