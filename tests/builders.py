@@ -22,7 +22,8 @@ from models.engine import Database
 from models.inventory import Registration, register
 from models.journal.accepting import accept
 from models.journal.claiming import Claimant, Lease, NotNow, claim
-from models.journal.stepping import Intend, Seen, advance
+from models.journal.holding import Intend, Seen
+from models.journal.stepping import advance
 from models.journal.superseding import Terms
 from models.reading import JobDetails, job_details
 from models.reading import job as job_record

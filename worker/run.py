@@ -17,8 +17,8 @@ from models.engine import OUT_OF_REACH, Database
 from models.journal.accepting import Accepted, accept, known
 from models.journal.arriving import accept_and_claim
 from models.journal.claiming import Claimant, Lease, NotNow, claim
+from models.journal.holding import OvertakenError, Seen
 from models.journal.settling import hop, quarantine, settle, wait
-from models.journal.stepping import OvertakenError, Seen
 from models.journal.superseding import Terms
 from models.journal.undoing import begin_undo
 from models.records import ErrorRecord, JobRecord, Progress, StepRecord

@@ -8,8 +8,9 @@ from typing import Any
 
 from models.engine import OUT_OF_REACH, Database
 from models.journal.claiming import Lease
+from models.journal.holding import Intend, Seen
 from models.journal.progress import report
-from models.journal.stepping import Intend, Seen, TakenError, advance, attempt_failed
+from models.journal.stepping import TakenError, advance, attempt_failed
 from models.records import (
     NOTHING,
     Change,

@@ -10,23 +10,14 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
-    BigInteger,
     Connection,
-    Integer,
     Row,
-    String,
     and_,
     bindparam,
-    column,
-    func,
-    insert,
-    literal,
     or_,
     select,
     update,
 )
-from sqlalchemy.sql.dml import UpdateBase
 
 from models.availability import hold as hold_of_host
 from models.availability import refusal as refusal_of_host
@@ -34,7 +25,8 @@ from models.engine import Database, now_in_database
 from models.journal.events import leave_in_outbox, record_event
 from models.journal.quarantining import ended_its_workers, set_aside
 from models.journal.superseding import Terms, other_host, supersede, yields
-from models.prepared import Prepared, Values
+from models.journal.taking import take
+from models.prepared import Prepared
 from models.reading import devices_of, job_from_row, peer_of, steps_of
 from models.records import Device, JobRecord, PeerRecord, StepRecord
 from models.states import (
@@ -42,13 +34,12 @@ from models.states import (
     UNSETTLED,
     Direction,
     EventType,
-    HostState,
     InstanceState,
     JobState,
     OutboxKind,
     StepState,
 )
-from models.tables import hosts, instances, jobs, steps
+from models.tables import hosts, instances, jobs
 
 
 @dataclass(frozen=True)
@@ -125,97 +116,6 @@ _BEFORE = Prepared(
     .order_by(jobs.c.number)
     .with_for_update()
 )
-_RAISE_EPOCH = (
-    update(instances)
-    .where(instances.c.id == bindparam("of"))
-    .values(epoch=bindparam("new_epoch"), updated_at=now_in_database())
-)
-_RAISE_SEQUENCE = (
-    update(hosts)
-    .where(
-        hosts.c.name == bindparam("here"),
-        hosts.c.worker == bindparam("claimant"),
-        hosts.c.sequence >= bindparam("seen"),
-        hosts.c.recovering_because.is_(None),
-    )
-    .values(sequence=hosts.c.sequence + 1)
-    .returning(hosts.c.sequence)
-)
-_RAISE_SEQUENCE_TO_BEGIN = _RAISE_SEQUENCE.where(hosts.c.state != HostState.DRAINING)
-_TAKEN: dict[str, Any] = {
-    "state": JobState.RUNNING,
-    "epoch": bindparam("new_epoch"),
-    "owner": bindparam("claimant"),
-    "not_before": None,
-    "hopping": False,
-}
-_TAKE_AGAIN = update(jobs).where(jobs.c.id == bindparam("wanted")).values(_TAKEN).returning(jobs)
-_TAKE_FIRST = (
-    update(jobs)
-    .where(jobs.c.id == bindparam("wanted"))
-    .values(
-        _TAKEN
-        | {
-            "started_at": now_in_database(),
-            "operation_version": bindparam("new_version"),
-            "home": bindparam("here"),
-            "peer": bindparam("other_host"),
-            "past_return": bindparam("only_forward"),
-        }
-    )
-    .returning(jobs)
-)
-_STEPS_AGAIN = (
-    update(steps)
-    .where(steps.c.job == bindparam("wanted"), steps.c.run == bindparam("of_run"))
-    .values(epoch=bindparam("new_epoch"))
-)
-_STEP_BEGUN = Prepared(
-    insert(steps).values(state=StepState.PENDING, attempts=0, direction=Direction.DO),
-    *("job", "run", "position", "name", "epoch"),
-)
-
-
-def _take_in_one(raise_sequence: UpdateBase, take: UpdateBase, also: UpdateBase) -> Prepared:
-    """For PostgreSQL: the host's sequence, the instance's epoch, the job and what else is to be written, in one.
-
-    Where the host may claim nothing there is no sequence, and the caller undoes what was written.
-    """
-    sequence = raise_sequence.cte("sequence")
-    taken = take.cte("taken")
-    number = select(sequence.c.sequence).scalar_subquery().label("host_sequence")
-    shown = select(*(taken.c[each.key] for each in jobs.c), number)
-    return Prepared(shown.add_cte(_RAISE_EPOCH.cte("raised"), also.cte("its_steps")))
-
-
-def _steps_begun_in_one() -> UpdateBase:
-    named = (
-        func.unnest(bindparam("positions", type_=ARRAY(Integer)), bindparam("names", type_=ARRAY(String)))
-        .table_valued(column("at", Integer), column("name", String), name="named")
-        .render_derived()
-    )
-    return insert(steps).from_select(
-        ["job", "run", "direction", "position", "name", "state", "epoch", "attempts"],
-        select(
-            bindparam("wanted", type_=String),
-            bindparam("of_run", type_=Integer),
-            literal(Direction.DO.value),
-            named.c.at,
-            named.c.name,
-            literal(StepState.PENDING.value),
-            bindparam("new_epoch", type_=BigInteger),
-            literal(0),
-        ),
-    )
-
-
-_TAKE_FIRST_IN_ONE = _take_in_one(_RAISE_SEQUENCE_TO_BEGIN, _TAKE_FIRST, _steps_begun_in_one())
-_TAKE_AGAIN_IN_ONE = _take_in_one(_RAISE_SEQUENCE, _TAKE_AGAIN, _STEPS_AGAIN)
-_EPOCH_RAISED = Prepared(_RAISE_EPOCH)
-_STEPS_TAKEN_AGAIN = Prepared(_STEPS_AGAIN)
-#: For SQLite: the host's sequence and the job, at its first claim and at a later one.
-_SEQUENCE_RAISED = {True: Prepared(_RAISE_SEQUENCE_TO_BEGIN), False: Prepared(_RAISE_SEQUENCE)}
-_TAKEN_NOW = {True: Prepared(_TAKE_FIRST), False: Prepared(_TAKE_AGAIN)}
 
 
 class HostHeldError(Exception):
@@ -338,7 +238,7 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
             .where(instances.c.id == job.instance)
             .values(host=claimant.host, state=terms.begins_as, name=terms.name, spec=dict(job.request), made_by=job.id)
         )
-    taken, sequence = _write_take(
+    taken, sequence = take(
         connection,
         job,
         terms.steps,
@@ -399,27 +299,6 @@ def _held(connection: Connection, claimant: Claimant, seen: int, *, begins: bool
     if row.worker != claimant.worker:
         return NotNow(f"another worker serves {claimant.host} now; this one must end")
     return NotNow(hold_of_host(connection, claimant.host, begins=begins) or f"host {claimant.host} is held")
-
-
-def _write_take(connection: Connection, job: JobRecord, names: Sequence[str], values: Values) -> tuple[Any, int | None]:
-    """Write the claim's own rows; the job's, and the host's sequence: None where the host may claim nothing."""
-    first = job.state is JobState.QUEUED
-    if connection.dialect.name == "postgresql":
-        statement = _TAKE_FIRST_IN_ONE if first else _TAKE_AGAIN_IN_ONE
-        named = {"positions": list(range(len(names))), "names": list(names)} if first else {}
-        row = statement.row(connection, {**values, **named})
-        return row, row.host_sequence
-    raised = _SEQUENCE_RAISED[first].row(connection, values)
-    if raised is None:
-        return None, None
-    _EPOCH_RAISED.run(connection, values)
-    row = _TAKEN_NOW[first].row(connection, values)
-    if not first:
-        _STEPS_TAKEN_AGAIN.run(connection, values)
-    elif names:
-        begun = {"job": job.id, "run": job.run, "epoch": values["new_epoch"]}
-        _STEP_BEGUN.run_each(connection, [{**begun, "position": at, "name": name} for at, name in enumerate(names)])
-    return row, raised.sequence
 
 
 def _begun_steps(names: Sequence[str], epoch: int) -> tuple[StepRecord, ...]:

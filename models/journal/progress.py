@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, update
 from models.engine import Database
 from models.journal.claiming import Lease
 from models.journal.events import record_event
-from models.journal.stepping import OvertakenError, pass_return
+from models.journal.holding import OvertakenError, pass_return
 from models.records import Progress
 from models.states import EventType, JobState
 from models.tables import jobs

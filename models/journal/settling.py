@@ -18,8 +18,8 @@ from models.journal.events import (
     outcome_of,
     record_event,
 )
+from models.journal.holding import Seen, hold
 from models.journal.quarantining import set_aside
-from models.journal.stepping import Seen, hold
 from models.prepared import InOne, Prepared
 from models.records import NOTHING, ErrorRecord, JobRecord, Json
 from models.states import EventType, InstanceState, JobState, OutboxKind

@@ -8,7 +8,7 @@ from sqlalchemy import insert, select, update
 from models.engine import Database
 from models.journal.claiming import Lease
 from models.journal.events import record_event
-from models.journal.stepping import Seen, hold
+from models.journal.holding import Seen, hold
 from models.reading import steps_of
 from models.records import ErrorRecord, StepRecord
 from models.states import Direction, ErrorClass, EventType, StepState, Verdict

@@ -11,8 +11,9 @@ from models import outbox
 from models.journal.asking import Answer, Asked, request_cancel
 from models.journal.deciding import resume, retry, settle_by_hand, skip
 from models.journal.due import claimable
+from models.journal.holding import Intend, OvertakenError, Seen
 from models.journal.settling import quarantine, settle, wait
-from models.journal.stepping import Intend, OvertakenError, Seen, advance
+from models.journal.stepping import advance
 from models.journal.undoing import begin_undo
 from models.records import ErrorRecord
 from models.states import ErrorClass, JobClass, JobState, StepState, Verdict

@@ -7,7 +7,8 @@ from sqlalchemy import text
 
 from models.engine import Database
 from models.journal.claiming import claim_within
-from models.journal.stepping import OvertakenError, Seen, advance
+from models.journal.holding import OvertakenError, Seen
+from models.journal.stepping import advance
 from models.states import StepState
 from tests.builders import Desk, enrolled, terms_of
 from tests.lab.waiting import eventually

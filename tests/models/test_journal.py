@@ -22,9 +22,10 @@ from models.journal.asking import Asked, request_cancel
 from models.journal.claiming import Lease, NotNow, claim
 from models.journal.deciding import resume
 from models.journal.due import claimable
+from models.journal.holding import Intend, OvertakenError, Seen
 from models.journal.quarantining import WORKERS_ENDED_MAX
 from models.journal.settling import quarantine, settle, wait
-from models.journal.stepping import Intend, OvertakenError, Seen, advance, attempt_failed
+from models.journal.stepping import advance, attempt_failed
 from models.journal.superseding import Terms
 from models.journal.undoing import begin_undo
 from models.reading import JobDetails

@@ -10,9 +10,10 @@ from models.inventory import Registration, register
 from models.journal.asking import Asked, request_cancel, request_force_complete
 from models.journal.claiming import Claimant, Lease, NotNow, claim
 from models.journal.due import claimable
+from models.journal.holding import Intend, OvertakenError, Seen
 from models.journal.progress import STALLED_AFTER_S, Wanted, report
 from models.journal.settling import hop, quarantine, settle
-from models.journal.stepping import Intend, OvertakenError, Seen, TakenError, advance
+from models.journal.stepping import TakenError, advance
 from models.journal.superseding import Terms
 from models.reading import instance as instance_record
 from models.records import Device, DeviceAdded, DeviceChanged, ErrorRecord, InstanceMoved, JobRecord, Progress

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from models.engine import Database
-from models.journal import accepting, claiming, pruning, quarantining, settling, stepping, superseding, undoing
+from models.journal import accepting, claiming, holding, pruning, quarantining, settling, superseding, undoing
 from tests.builders import Desk, enrolled
 from tests.fake_host import FakeHost
 from tests.models import test_fence, test_journal, test_pruning, test_two_hosts
@@ -62,7 +62,7 @@ def of_revokes(test: Callable[..., None]) -> Callable[[Database], str]:
 
 BUGS: dict[str, Bug] = {
     "no fence": Bug(
-        stepping,
+        holding,
         '        jobs.c.epoch == bindparam("mine"),\n        jobs.c.owner == bindparam("worker"),\n'
         "        jobs.c.state == JobState.RUNNING,\n",
         "",
@@ -70,7 +70,7 @@ BUGS: dict[str, Bug] = {
         made_of_it=("_HOLD = Prepared(_HELD)\n",),
     ),
     "no fence on the step's own row": Bug(
-        stepping,
+        holding,
         "    if written != wanted:\n",
         "    if False:\n",
         at_desk(test_journal.test_a_step_of_another_epoch_is_not_written),
@@ -226,7 +226,7 @@ def test_a_fence_by_exists_is_caught_where_two_transactions_meet(
     """On SQLite, where writers take turns, it would do."""
     with monkeypatch.context() as patch:
         for says, instead in FENCE_BY_EXISTS:
-            plant(patch, stepping, says, instead)
+            plant(patch, holding, says, instead)
         assert "Advanced" in caught_by(
             test_fence.test_a_write_that_waits_for_a_take_over_lands_nowhere, postgresql_journal
         )
