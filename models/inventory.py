@@ -40,7 +40,7 @@ class Registration:
 
 
 def register(database: Database, registration: Registration) -> None:
-    """Bind the host's name to this machine, and the host to this worker, whose libvirt answers.
+    """Bind the host's name to this machine, and the host to this worker, whose libvirt answers; again is no error.
 
     Raises HostBoundElsewhereError when the name is bound to another machine, and no operator said that the next one
     may have it (`rebind`): two machines under one name would take each other's jobs.
@@ -93,16 +93,18 @@ def register(database: Database, registration: Registration) -> None:
                     seen_at=now_in_database(),
                 )
             )
-        connection.execute(
-            insert(workers).values(
-                id=registration.worker,
-                host=registration.host,
-                pid=registration.pid,
-                version=registration.version,
-                started_at=now_in_database(),
-                heartbeat_at=now_in_database(),
+        known = connection.execute(select(workers.c.id).where(workers.c.id == registration.worker)).one_or_none()
+        if known is None:
+            connection.execute(
+                insert(workers).values(
+                    id=registration.worker,
+                    host=registration.host,
+                    pid=registration.pid,
+                    version=registration.version,
+                    started_at=now_in_database(),
+                    heartbeat_at=now_in_database(),
+                )
             )
-        )
 
 
 @dataclass(frozen=True)
@@ -140,11 +142,28 @@ def rebind(database: Database, host: str, by: str, because: str) -> NotRebound |
         return int(connection.execute(there).scalar_one())
 
 
-def heartbeat(database: Database, worker: UUID, host: str) -> None:
-    """Note that the worker is alive, in the database's time. It informs people and other hosts; it is no fence."""
+@dataclass(frozen=True)
+class Beat:
+    """What the database has of the host, as its worker's sign of life comes in."""
+
+    sequence: int
+    worker: UUID | None
+
+
+def heartbeat(database: Database, worker: UUID, host: str) -> Beat | None:
+    """Note that the worker is alive, in the database's time; None if the database does not know the host.
+
+    It informs people and other hosts; it is no fence.
+    """
     with database.write() as connection:
         connection.execute(update(workers).where(workers.c.id == worker).values(heartbeat_at=now_in_database()))
-        connection.execute(update(hosts).where(hosts.c.name == host).values(seen_at=now_in_database()))
+        row = connection.execute(
+            update(hosts)
+            .where(hosts.c.name == host)
+            .values(seen_at=now_in_database())
+            .returning(hosts.c.sequence, hosts.c.worker)
+        ).one_or_none()
+        return None if row is None else Beat(*row)
 
 
 def stopped(database: Database, worker: UUID) -> None:

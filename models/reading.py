@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, Select, and_, bindparam, or_, select
 
 from models.engine import Database, now_in_database
 from models.prepared import Prepared
-from models.records import Device, ErrorRecord, InstanceRecord, JobRecord, Json, PeerRecord, StepRecord
+from models.records import Device, Ending, ErrorRecord, InstanceRecord, JobRecord, Json, PeerRecord, StepRecord
 from models.states import UNSETTLED, Direction, HostState, JobState
 from models.tables import devices, hosts, instances, job_events, jobs, steps, workers
 
@@ -22,6 +22,17 @@ _STEPS_OF = Prepared(
 )
 _DEVICES_OF = Prepared(
     select(devices).where(devices.c.instance == bindparam("of")).order_by(devices.c.kind, devices.c.key)
+)
+_OF_INSTANCE = ("name", "host", "state", "epoch", "spec", "wanted", "made_by")
+_WITH_INSTANCE = Prepared(
+    select(
+        jobs,
+        *(instances.c[name].label(f"instance_{name}") for name in _OF_INSTANCE),
+        *(devices.c[name] for name in ("kind", "key", "details", "exclusive", "place")),
+    )
+    .select_from(jobs.join(instances).outerjoin(devices))
+    .where(jobs.c.id == bindparam("wanted"))
+    .order_by(devices.c.kind, devices.c.key)
 )
 
 
@@ -150,6 +161,8 @@ class HostRecord:
     disabled_at: datetime | None
     down_because: str | None
     down_since: datetime | None
+    recovering_because: str | None
+    recovering_since: datetime | None
     rebind_by: str | None
     rebind_because: str | None
     machine_id: str
@@ -234,7 +247,8 @@ def list_jobs(
         return [job_from_row(row) for row in connection.execute(query)]
 
 
-def _instance(connection: Connection, row: Row[Any]) -> InstanceRecord:
+def instance_from_row(row: Row[Any], its_devices: tuple[Device, ...]) -> InstanceRecord:
+    """The row of an instance, with its devices, as a value."""
     return InstanceRecord(
         id=row.id,
         name=row.name,
@@ -242,8 +256,53 @@ def _instance(connection: Connection, row: Row[Any]) -> InstanceRecord:
         state=row.state,
         epoch=row.epoch,
         spec=row.spec,
-        devices=devices_of(connection, row.id),
+        devices=its_devices,
         wanted=row.wanted,
+        made_by=row.made_by,
+    )
+
+
+def ending_within(connection: Connection, job_id: str) -> Ending:
+    """What the job and its instance, with its devices, are as the transaction leaves them; there must be such a job."""
+    rows = _WITH_INSTANCE.rows(connection, {"wanted": job_id})
+    job = rows[0]
+    theirs = (Device(row.kind, row.key, row.details, row.exclusive, row.place) for row in rows if row.kind is not None)
+    its_instance = InstanceRecord(
+        id=job.instance,
+        name=job.instance_name,
+        host=job.instance_host,
+        state=job.instance_state,
+        epoch=job.instance_epoch,
+        spec=job.instance_spec,
+        devices=tuple(theirs),
+        wanted=job.instance_wanted,
+        made_by=job.instance_made_by,
+    )
+    return ending_from_row(job, its_instance)
+
+
+def ending_from_row(row: Row[Any], its_instance: InstanceRecord | None = None) -> Ending:
+    """What the job's row, and its instance where that is given, say of the run."""
+    return Ending(
+        job=row.id,
+        run=row.run,
+        state=row.state,
+        operation=row.operation,
+        operation_version=row.operation_version,
+        job_class=row.job_class,
+        instance_id=row.instance,
+        host=row.host,
+        sent_to=row.sent_to,
+        home=row.home,
+        payload_digest=row.payload_digest,
+        epoch=row.epoch,
+        error=row.error,
+        outcome=row.outcome,
+        superseded_by=row.superseded_by,
+        submitted_at=row.submitted_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        instance=its_instance,
     )
 
 
@@ -251,7 +310,7 @@ def instance(database: Database, instance_id: UUID) -> InstanceRecord | None:
     """The instance with its devices, or None."""
     with database.read() as connection:
         row = connection.execute(select(instances).where(instances.c.id == instance_id)).one_or_none()
-        return None if row is None else _instance(connection, row)
+        return None if row is None else instance_from_row(row, devices_of(connection, row.id))
 
 
 def list_instances(database: Database, *, host: str | None = None, limit: int = 200) -> list[InstanceRecord]:
@@ -260,11 +319,12 @@ def list_instances(database: Database, *, host: str | None = None, limit: int = 
     if host is not None:
         query = query.where(instances.c.host == host)
     with database.read() as connection:
-        return [_instance(connection, row) for row in connection.execute(query).all()]
+        return [instance_from_row(row, devices_of(connection, row.id)) for row in connection.execute(query).all()]
 
 
 _OF_HOST = (
     *("disabled_by", "disabled_because", "disabled_at", "down_because", "down_since", "rebind_by", "rebind_because"),
+    *("recovering_because", "recovering_since"),
     *("machine_id", "libvirt_host_uuid", "capabilities", "inventory", "registered_at"),
 )
 

@@ -207,3 +207,33 @@ class InstanceRecord:
     spec: Json | None
     devices: tuple[Device, ...] = field(default=())
     wanted: InstanceState | None = None  #: what a job last made it, whatever became of its host since
+    made_by: str | None = None  #: the job whose claim began it
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a run came to, or how it left for another host: enough for the journal to be told again.
+
+    ``error`` and ``outcome`` are as the job's row has them; ``instance`` is what the same commit left of it, where that
+    was this job's to say: not of a job that another one superseded.
+    """
+
+    job: str
+    run: int
+    state: JobState  #: WAITING where it went to another host
+    operation: str
+    operation_version: int | None
+    job_class: JobClass
+    instance_id: UUID
+    host: str
+    sent_to: str
+    home: str | None
+    payload_digest: str
+    epoch: int
+    error: Json | None
+    outcome: Json | None
+    superseded_by: str | None
+    submitted_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    instance: InstanceRecord | None = None

@@ -157,6 +157,7 @@ class EventType(StrEnum):
     RESUMED = "resumed"  #: an operator had it go on
     STEP_SKIPPED = "step_skipped"  #: an operator counts the step as past
     DECISION_REFUSED = "decision_refused"
+    RECOVERED = "recovered"  #: told again from its host's ledger, which a database that went back had forgotten
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"

@@ -37,6 +37,9 @@ from tasks.requests import Request
 from tests.fake_host import FakeHost
 from tests.lab.postgres import PostgresServer
 from worker.hands import Hands
+from worker.ledger.entries import Entry
+from worker.ledger.file import LedgerFile
+from worker.ledger.writing import Ledger
 from worker.retrying import Patience
 from worker.run import Runner
 
@@ -262,12 +265,28 @@ def hurried(**options: Any) -> Patience:  # handed on
     return Patience(sleep=lambda _seconds: None, **options)
 
 
+class NoFile(LedgerFile):
+    """A ledger that remembers nothing, for those that nobody asks."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/nonexistent"), HOST)
+
+    @override
+    def append(self, entry: Entry, *, last_claim: int) -> int:
+        return 0
+
+    @override
+    def sync(self, written: int) -> None:
+        pass
+
+
 def runner(
     database: Database,
     host: Host,
     *operations: Operation[Any],
     claimant: Claimant | None = None,
     hands: Hands | None = None,
+    ledger: Ledger | None = None,
 ) -> Runner:
     """A worker that has just started: its UUID is new, and its hands are empty."""
     hands = hands or Hands(dict.fromkeys(JobClass, 4))
@@ -287,6 +306,7 @@ def runner(
         claimant=claimant or enrolled(database),
         catalogue={operation.name: operation for operation in operations},
         hands=hands,
+        ledger=ledger or Ledger(NoFile()),
         patience=hurried(),
         announcer=Silence(),
         outbox=False,

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.engine import OUT_OF_REACH, Database
 from models.journal.accepting import Accepted, accept, known
 from models.journal.arriving import accept_and_claim
-from models.journal.claiming import Claimant, Lease, NotNow, claim
+from models.journal.claiming import Claimant, Lease, NotNow, Rewound, claim
 from models.journal.holding import OvertakenError, Seen
 from models.journal.settling import hop, quarantine, settle, wait
 from models.journal.superseding import Terms
@@ -29,6 +29,7 @@ from tasks.host import Host, HostError
 from tasks.operation import Step
 from tasks.requests import BadRequestError, parse
 from worker.hands import Hands
+from worker.ledger.writing import Ledger
 from worker.retrying import PASSING, Patience, insist
 from worker.step import CancelNoticed, Run, record_of
 
@@ -81,6 +82,7 @@ class Runner:
     claimant: Claimant
     catalogue: Catalogue
     hands: Hands
+    ledger: Ledger
     patience: Patience
     announcer: Announcer
     outbox: bool  #: whether there is a broker or a result backend to tell of anything
@@ -93,7 +95,13 @@ class Runner:
         with self.hands.grasp(job.id, job.instance, job.job_class) as grasped:
             if not grasped:
                 return _in_hand_or_full(job.job_class)
-            claimed = claim(self.database, job.id, self.claimant, self._terms, outbox=self.outbox)
+            if self.ledger.held is not None:
+                return NotNow(self.ledger.held)
+            with self.ledger.claiming() as under_way:
+                claimed = claim(
+                    self.database, job.id, self.claimant, self._terms, outbox=self.outbox, seen=under_way.seen
+                )
+                under_way.sequence = claimed.host_sequence if isinstance(claimed, Lease) else None
             self._go_on(claimed, rung=False)
         self.announcer.left_in_outbox(job.id)
         return claimed if isinstance(claimed, NotNow) else None
@@ -115,13 +123,26 @@ class Runner:
 
     def _record(self, submission: Submission, *, claiming: bool) -> tuple[Accepted, Lease | NotNow]:
         if not claiming:
-            there = known(self.database, submission)
-            accepted = accept(self.database, submission, outbox=False) if there is None else there
-            return accepted, _in_hand_or_full(submission.job_class)
-        return accept_and_claim(self.database, submission, self.claimant, self._terms, outbox=self.outbox)
+            return self._accepted(submission), _in_hand_or_full(submission.job_class)
+        if self.ledger.held is not None:
+            return self._accepted(submission), NotNow(self.ledger.held)
+        with self.ledger.claiming() as under_way:
+            accepted, claimed = accept_and_claim(
+                self.database, submission, self.claimant, self._terms, outbox=self.outbox, seen=under_way.seen
+            )
+            under_way.sequence = claimed.host_sequence if isinstance(claimed, Lease) else None
+        return accepted, claimed
+
+    def _accepted(self, submission: Submission) -> Accepted:
+        there = known(self.database, submission)
+        return accept(self.database, submission, outbox=False) if there is None else there
 
     def _go_on(self, claimed: Lease | NotNow, *, rung: bool) -> None:
+        if isinstance(claimed, Rewound):
+            self.ledger.suspect(claimed.why)
         if isinstance(claimed, Lease):
+            self.ledger.claimed(claimed)
+            self.ledger.told(claimed.ended)
             self.announcer.claimed(claimed.job, rung=rung)
             for superseded in claimed.superseded:
                 self.announcer.left_in_outbox(superseded)
@@ -258,7 +279,7 @@ class Runner:
         self._settle(run, JobState.CANCELLED if cancelled else JobState.FAILED, run.lease.job.error)
 
     def _hop(self, run: Run, to: str) -> None:
-        hop(self.database, run.lease, to, run.take_seen(), outbox=self.outbox)
+        self.ledger.told([hop(self.database, run.lease, to, run.take_seen(), outbox=self.outbox)])
         log.info("job goes on elsewhere: job=%s host=%s", run.lease.job.id, to)
 
     def _settle(self, run: Run, state: JobState, error: ErrorRecord | None) -> bool:
@@ -274,9 +295,11 @@ class Runner:
             outbox=self.outbox,
         )
         why = "" if error is None else f" {error.error_class}: {error.message}"
-        if settled:
-            log.info("job settled: job=%s state=%s%s", run.lease.job.id, state, why)
-        return settled
+        if settled is None:
+            return False
+        self.ledger.told([settled])
+        log.info("job settled: job=%s state=%s%s", run.lease.job.id, state, why)
+        return True
 
     def _wait(self, run: Run, error: ErrorRecord) -> None:
         delay = self.patience.wait_after(0 if run.progressed else run.lease.job.waits)

@@ -121,7 +121,7 @@ class Sweeper:
             ).start()
 
     def _claimable(self, free: dict[JobClass, int]) -> list[JobRecord]:
-        if not free:
+        if not free or self.runner.ledger.held is not None:
             return []
         return claimable_jobs(
             self.database,

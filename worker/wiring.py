@@ -18,7 +18,7 @@ from uuid import UUID
 
 import migrations
 from models.engine import Database
-from models.inventory import Registration, register, stopped
+from models.inventory import Registration, stopped
 from models.journal.asking import Answer, Asked, request_cancel, request_force_complete
 from models.journal.claiming import Claimant
 from models.journal.closing import disable_host, drain_host, enable_host
@@ -45,6 +45,9 @@ from worker.host.hypervisor import Hypervisor
 from worker.host.images.room import ImageRules
 from worker.host.lock import HostLock
 from worker.host.machine import boot_id, machine_id
+from worker.ledger.file import LedgerFile
+from worker.ledger.writing import Ledger
+from worker.recovery.keeper import RecoveryKeeper
 from worker.retention import Retention
 from worker.retrying import Patience
 from worker.run import Runner
@@ -141,11 +144,15 @@ def run_worker(
     database = prepare_journal(settings)
     hypervisor = build_hypervisor(settings)
     worker = uuid.uuid4()
+    ledger_file = LedgerFile(settings.state_dir / "ledger", settings.host)
     lock = _lock(settings, hypervisor, worker)
     try:
-        register(database, _registration(settings, hypervisor, worker))
-        start_after_boot(database, catalogue, settings.host, boot_id(), enabled=settings.start_after_boot)
+        ledger = Ledger(ledger_file)
         hands = Hands(settings.limits)
+        keeper = _keeper(
+            settings, database, hypervisor, _registration(settings, hypervisor, worker), ledger, hands, catalogue
+        )
+        keeper.enlist()
         rooms = ServedHost(
             domains=hypervisor.domains,
             devices=hypervisor.devices,
@@ -168,6 +175,7 @@ def run_worker(
             claimant=Claimant(worker, settings.host),
             catalogue=catalogue,
             hands=hands,
+            ledger=ledger,
             patience=patience or Patience(),
             announcer=postman,
             outbox=outbox,
@@ -177,7 +185,7 @@ def run_worker(
         revoking.install(_canceller(database, postman, outbox=outbox), revokes)
         Rings(database, settings.host, catalogue, sweeper, revokes).register(app)
         ops.register(app, _verbs(database, postman, outbox=outbox))
-        beat = Heartbeat(database, worker, settings.host)
+        beat = Heartbeat(database, worker, settings.host, ledger)
         vigil = Vigil(database, worker, settings.host, hypervisor.require_answer)
         observer = _observer(settings, database, hypervisor, rooms)
         watchdog = Watchdog(supervisor(), hypervisor.connections.stuck, sweeper.silent_s)
@@ -185,7 +193,7 @@ def run_worker(
             Retention(database, settings.retention),
             ConsoleKeeper(hypervisor.console_logs.keep_within_bounds),
         )
-        for thread in (postman, beat, sweeper, observer, vigil, watchdog, *housekeepers):
+        for thread in (postman, beat, keeper, sweeper, observer, vigil, watchdog, *housekeepers):
             thread.start()
         threading.Thread(
             target=_tell_what_is_wrong, args=(settings, hypervisor.facts()), name="doctor", daemon=True
@@ -195,18 +203,41 @@ def run_worker(
             return serve(app, settings.host, threads=settings.threads, on_stopping=hands.close)
         finally:
             watchdog.stopping()
-            hands.close()
-            _stop_each(sweeper, observer, *housekeepers)
-            if not hands.wait_empty(STOP_DEADLINE_S):
-                log.warning("stopping with jobs in hand, the next start takes them up: %s", ", ".join(hands.held()))
+            _let_go(hands, sweeper, keeper, observer, *housekeepers)
             postman.stop(STOP_DEADLINE_S)
             vigil.stop()
             beat.stop()
             stopped(database, worker)
     finally:
+        ledger_file.close()
         hypervisor.close()
         lock.release()
         database.close()
+
+
+def _keeper(  # noqa: PLR0913, PLR0917  # all that it compares
+    settings: Settings,
+    database: Database,
+    hypervisor: Hypervisor,
+    registration: Registration,
+    ledger: Ledger,
+    hands: Hands,
+    catalogue: Catalogue,
+) -> RecoveryKeeper:
+    """Who registers the host; its guests are started after a boot once nothing is amiss with its journal."""
+
+    def served() -> None:
+        start_after_boot(database, catalogue, settings.host, boot_id(), enabled=settings.start_after_boot)
+
+    return RecoveryKeeper(
+        database,
+        registration,
+        ledger,
+        hands=hands,
+        domains=hypervisor.domains,
+        marks=hypervisor.disks.epochs,
+        served=served,
+    )
 
 
 def _observer(settings: Settings, database: Database, hypervisor: Hypervisor, rooms: Host) -> Observer:
@@ -219,9 +250,13 @@ class _Stoppable(Protocol):
     def stop(self, deadline_s: float) -> None: ...
 
 
-def _stop_each(*threads: _Stoppable) -> None:
+def _let_go(hands: Hands, *threads: _Stoppable) -> None:
+    """Take no new job, and wait for those in hand."""
+    hands.close()
     for thread in threads:
         thread.stop(STOP_DEADLINE_S)
+    if not hands.wait_empty(STOP_DEADLINE_S):
+        log.warning("stopping with jobs in hand, the next start takes them up: %s", ", ".join(hands.held()))
 
 
 def _stop_in_good_order(_signal: int, _frame: object) -> None:

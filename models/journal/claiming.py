@@ -5,7 +5,7 @@ claims never wait for each other in a circle.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +28,7 @@ from models.journal.superseding import Terms, other_host, supersede, yields
 from models.journal.taking import take
 from models.prepared import Prepared
 from models.reading import devices_of, job_from_row, peer_of, steps_of
-from models.records import Device, JobRecord, PeerRecord, StepRecord
+from models.records import Device, Ending, JobRecord, PeerRecord, StepRecord
 from models.states import (
     FINAL,
     UNSETTLED,
@@ -65,6 +65,7 @@ class Lease:
     host_sequence: int
     superseded: tuple[str, ...]
     peer: PeerRecord | None = None  #: the other host of the job, seen from this one
+    ended: tuple[Ending, ...] = ()  #: what the superseded jobs came to
     arrived: bool = False  #: the job came here by a hop: it goes on where it was
 
     @property
@@ -179,9 +180,9 @@ def claim_within(  # noqa: PLR0913  # who claims what
     if held_by:
         return NotNow(f"job {held_by[0].id} of the same instance comes first ({held_by[0].state})")
     epoch = row.instance_epoch + 1
-    for other in standing_before:
-        supersede(connection, other, job, epoch, outbox=outbox)
-    return _take(connection, job, row.instance_state, terms, claimant, epoch, standing_before, seen)
+    ended = tuple(supersede(connection, other, job, epoch, outbox=outbox) for other in standing_before)
+    lease = _take(connection, job, row.instance_state, terms, claimant, epoch, standing_before, seen)
+    return replace(lease, ended=ended)
 
 
 def _not_now(connection: Connection, row: Row[Any], job: JobRecord, claimant: Claimant) -> NotNow | None:

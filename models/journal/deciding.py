@@ -69,7 +69,7 @@ def retry(database: Database, job_id: str, asked: Asked, *, outbox: bool, force:
         connection.execute(
             update(jobs)
             .where(jobs.c.id == job.id)
-            .values(_NEW_RUN | {"run": run, "number": number, "host": job.sent_to, "canvas": _canvas(connection, job)})
+            .values(NEW_RUN | {"run": run, "number": number, "host": job.sent_to, "canvas": _canvas(connection, job)})
         )
         connection.execute(insert(runs).values(job=job.id, number=run, submitted_at=now_in_database()))
         record_event(
@@ -172,7 +172,7 @@ def settle_by_hand(database: Database, job_id: str, asked: Asked, *, succeeded: 
 
 # --- what the verbs have in common
 
-_NEW_RUN: dict[str, Any] = {
+NEW_RUN: dict[str, Any] = {
     "state": JobState.QUEUED,
     "operation_version": None,
     "home": None,

@@ -21,7 +21,8 @@ from models.journal.events import (
 from models.journal.holding import Seen, hold
 from models.journal.quarantining import set_aside
 from models.prepared import InOne, Prepared
-from models.records import NOTHING, ErrorRecord, JobRecord, Json
+from models.reading import ending_within
+from models.records import NOTHING, Ending, ErrorRecord, JobRecord, Json
 from models.states import EventType, InstanceState, JobState, OutboxKind
 from models.tables import instances, jobs, runs
 
@@ -69,10 +70,10 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
     undone_as: InstanceState | None = None,
     wanted_as: InstanceState | None = None,
     outbox: bool,
-) -> bool:
+) -> Ending | None:
     """End the run as ``state``: job, run, instance, event, what Celery is told and the next ring in one commit.
 
-    False, and not ended, when a success is no longer wanted: a cancel was asked for in time.
+    None, and not ended, when a success is no longer wanted: a cancel was asked for in time.
 
     With ``undone_as`` the instance becomes that, if it was this job that began it; with ``wanted_as`` that is what it
     is to be from here on, whatever becomes of its host. Without ``outbox`` there is
@@ -81,7 +82,7 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
     with database.write() as connection:
         held = hold(connection, lease, seen)
         if state is JobState.SUCCEEDED and held.cancel_requested and not held.past_return:
-            return False
+            return None
         if undone_as is not None:
             connection.execute(
                 update(instances)
@@ -97,7 +98,7 @@ def settle(  # noqa: PLR0913  # one transaction, written in one place
         end(connection, lease.job, state, error, warnings=warnings, outbox=outbox)
         if outbox:
             ring_next(connection, lease.job, but=lease.host)
-        return True
+        return ending_within(connection, lease.job.id)
 
 
 def end(  # noqa: PLR0913  # what the run came to
@@ -176,10 +177,10 @@ def wait(  # noqa: PLR0913  # what the row is about
         )
 
 
-def hop(database: Database, lease: Lease, to: str, seen: Sequence[Seen] = (), *, outbox: bool) -> None:
+def hop(database: Database, lease: Lease, to: str, seen: Sequence[Seen] = (), *, outbox: bool) -> Ending:
     """Hand the job to the host that has its next step; its instance stays locked on the way.
 
-    With ``outbox`` that host is rung through it.
+    With ``outbox`` that host is rung through it. Returned is what the job and its instance are then.
     """
     with database.write() as connection:
         hold(connection, lease, seen)
@@ -208,6 +209,7 @@ def hop(database: Database, lease: Lease, to: str, seen: Sequence[Seen] = (), *,
         )
         if outbox:
             leave_in_outbox(connection, lease.job.id, lease.job.run, OutboxKind.RING, to)
+        return ending_within(connection, lease.job.id)
 
 
 def quarantine(database: Database, lease: Lease, error: ErrorRecord, seen: Sequence[Seen] = ()) -> None:

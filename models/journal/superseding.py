@@ -7,7 +7,8 @@ from sqlalchemy import Connection, select, update
 
 from models.engine import now_in_database
 from models.journal.events import leave_in_outbox, outcome_of, record_event
-from models.records import JobRecord
+from models.reading import ending_from_row
+from models.records import Ending, JobRecord
 from models.states import EventType, InstanceState, JobState, OutboxKind
 from models.tables import jobs, runs, steps
 
@@ -47,10 +48,10 @@ def other_host(connection: Connection, superseded: Sequence[JobRecord], here: st
     return touched.scalar_one_or_none()
 
 
-def supersede(connection: Connection, other: JobRecord, by: JobRecord, epoch: int, *, outbox: bool) -> None:
+def supersede(connection: Connection, other: JobRecord, by: JobRecord, epoch: int, *, outbox: bool) -> Ending:
     """End ``other`` in favour of ``by``: its late writes meet rows of an epoch that is not its own."""
     outcome = outcome_of(other, JobState.CANCELLED, other.error) | {"superseded_by": by.id}
-    connection.execute(
+    row = connection.execute(
         update(jobs)
         .where(jobs.c.id == other.id)
         .values(
@@ -63,7 +64,8 @@ def supersede(connection: Connection, other: JobRecord, by: JobRecord, epoch: in
             outcome=outcome,
             ended_at=now_in_database(),
         )
-    )
+        .returning(jobs)
+    ).one()
     connection.execute(
         update(runs)
         .where(runs.c.job == other.id, runs.c.number == other.run)
@@ -75,3 +77,4 @@ def supersede(connection: Connection, other: JobRecord, by: JobRecord, epoch: in
     )
     if outbox:
         leave_in_outbox(connection, other.id, other.run, OutboxKind.OUTCOME, other.host)
+    return ending_from_row(row)

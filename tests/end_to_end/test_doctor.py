@@ -78,7 +78,7 @@ def test_a_host_that_is_well(told: dict[str, Any], redis_url: str, tmp_path: Pat
     assert {each.level for each in findings.values()} <= {Level.OK}, findings
     assert set(findings) == {
         *("settings", "state_folder", "space", "lock_folder", "socket_path", "qemu_img", "libvirt", "versions"),
-        *("virt_type", "qemu_user", "apparmor", "peer", "database", "clock", "broker"),
+        *("virt_type", "qemu_user", "apparmor", "peer", "database", "clock", "recovery", "broker"),
     }
     assert not (tmp_path / "state").exists()
 

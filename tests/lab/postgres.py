@@ -76,6 +76,33 @@ class PostgresServer:
         with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def back_up(self, url: str) -> str:
+        """A copy of the database as it is now, whoever is connected to it; its address."""
+        return self._copied(make_url(url).database or "", f"hostler_{next(self._numbers)}")
+
+    def put_back(self, url: str, backup: str) -> None:
+        """Put a copy in the database's place, under those who are connected to it."""
+        name = make_url(url).database or ""
+        self._disconnect(name)
+        self.drop_database(url)
+        self._copied(make_url(backup).database or "", name)
+
+    def _copied(self, name: str, to: str) -> str:
+        self._disconnect(name)
+        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
+            names = {"of": sql.Identifier(name), "to": sql.Identifier(to)}
+            connection.execute(sql.SQL("CREATE DATABASE {to} TEMPLATE {of}").format(**names))
+            connection.execute(sql.SQL("ALTER DATABASE {of} ALLOW_CONNECTIONS true").format(**names))
+        return self._url_of(to)
+
+    def _disconnect(self, name: str) -> None:
+        """Let nobody in, and end those who are."""
+        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
+            closed = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false")
+            connection.execute(closed.format(sql.Identifier(name)))
+            ended = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s"
+            connection.execute(ended, (name,))
+
     def start(self) -> None:
         """Start it on the same port as before, and return when it answers."""
         if self._process is not None:

@@ -9,11 +9,23 @@ import sys
 
 import click
 
-from worker.cli import adopting, doctor, drift, images, inventory, jobs, process, submit
+from worker.cli import adopting, doctor, drift, images, inventory, jobs, process, recovering, submit
 from worker.cli.exits import BAD_REQUEST
 from worker.cli.group import hostler
 
-__all__ = ["adopting", "doctor", "drift", "hostler", "images", "inventory", "jobs", "main", "process", "submit"]
+__all__ = [
+    "adopting",
+    "doctor",
+    "drift",
+    "hostler",
+    "images",
+    "inventory",
+    "jobs",
+    "main",
+    "process",
+    "recovering",
+    "submit",
+]
 
 
 def main() -> None:

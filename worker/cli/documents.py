@@ -139,6 +139,9 @@ def host_document(host: HostRecord) -> dict[str, Any]:
         if host.disabled_at is None
         else {"by": host.disabled_by, "because": host.disabled_because, "at": _moment(host.disabled_at)},
         "down": None if host.down_since is None else {"because": host.down_because, "since": _moment(host.down_since)},
+        "recovering": None
+        if host.recovering_because is None
+        else {"because": host.recovering_because, "since": _moment(host.recovering_since)},
         "libvirt_uri": host.libvirt_uri,
         "peer_libvirt_uri": host.peer_libvirt_uri,
         "migration_address": host.migration_address,

@@ -29,9 +29,10 @@ def silence_sentence(host: HostRecord) -> str:
 
 
 def disabled_sentence(host: HostRecord) -> str:
-    """Why the host takes no new guests; empty if it does."""
+    """Why the host takes no new guests, or no jobs; empty if it does."""
+    recovers = None if host.recovering_because is None else f"in recovery: {host.recovering_because}"
     said = f"by {host.disabled_by}: {host.disabled_because}" if host.disabled_at is not None else ""
-    return "; ".join(part for part in (said, host.down_because) if part)
+    return "; ".join(part for part in (recovers, said, host.down_because) if part)
 
 
 def progress_sentence(progress: Json) -> str:

@@ -83,7 +83,9 @@ def _of_places(settings: Settings) -> list[Check]:
 
 def _of_services(settings: Settings) -> list[Check]:
     return [
-        Check(("database", "clock"), lambda: journal(settings), JOURNAL_DEADLINE_S, "see the database's log"),
+        Check(
+            ("database", "clock", "recovery"), lambda: journal(settings), JOURNAL_DEADLINE_S, "see the database's log"
+        ),
         Check(("broker",), lambda: [_broker(settings)], 3 * BROKER_DEADLINE_S, "see the broker's log"),
     ]
 

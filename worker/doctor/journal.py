@@ -1,4 +1,4 @@
-"""The journal: whether it answers, what revision it is at, and how far its clock is from this machine's."""
+"""The journal: whether it answers, its revision, how far its clock is from this machine's, and if it went back."""
 
 import time
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import migrations
 from models.engine import Database, DatabaseURLError, now_in_database
-from worker.doctor.findings import Finding, fine, problem
+from models.journal.recovering import claims_of
+from worker.doctor.findings import Finding, Level, fine, problem
 from worker.doctor.places import file_system, is_remote
 from worker.settings import Settings, masked
 
@@ -26,7 +27,7 @@ def journal(settings: Settings) -> Sequence[Finding]:
     except DatabaseURLError as error:
         return [problem("database", str(error), "set HOSTLER_DATABASE_URL as README tells")]
     try:
-        return _asked(database, masked(settings.journal_url))
+        return _asked(database, masked(settings.journal_url), settings.host)
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         return [
@@ -40,7 +41,7 @@ def journal(settings: Settings) -> Sequence[Finding]:
         database.close()
 
 
-def _asked(database: Database, shown: str) -> Sequence[Finding]:
+def _asked(database: Database, shown: str, host: str) -> Sequence[Finding]:
     file = database.file
     if file is not None:
         kind = file_system(file)
@@ -56,8 +57,11 @@ def _asked(database: Database, shown: str) -> Sequence[Finding]:
             return [
                 fine("database", f"there is no journal at {file} yet; the worker makes it"),
                 fine("clock", "the journal's clock will be this machine's"),
+                fine("recovery", "there is nothing to recover"),
             ]
-    return [_revision(database, shown), _clock(database)]
+    revision = _revision(database, shown)
+    known = [_recovery(database, host)] if revision.level is Level.OK else []
+    return [revision, _clock(database), *known]
 
 
 def _revision(database: Database, shown: str) -> Finding:
@@ -71,6 +75,17 @@ def _revision(database: Database, shown: str) -> Finding:
             "update Hostler on this host",
         )
     return problem("database", f"{shown} is at revision {found or 'none'}, this program needs {needed}", UPGRADE)
+
+
+def _recovery(database: Database, host: str) -> Finding:
+    claims = claims_of(database, host)
+    if claims is None or claims.recovering_because is None:
+        return fine("recovery", f"{host} is not in recovery")
+    return problem(
+        "recovery",
+        f"{host} takes no jobs: {claims.recovering_because}",
+        f"see what is to be told again, and have it told: hostler hosts recover {host}",
+    )
 
 
 def _clock(database: Database) -> Finding:

@@ -230,6 +230,17 @@ class FileDisks:
             os.fsync(folder)
         self._folders.remove_if_empty(instance)
 
+    def epochs(self) -> dict[UUID, int]:
+        """By instance, the highest epoch in the name of a file that was not published."""
+        found = {}
+        for instance in self._folders.instances():
+            with os_errors(f"look into the folder of {instance}"), self._folders.existing(instance) as folder:
+                halves = map(_HALF.fullmatch, () if folder is None else _names(folder))
+                epochs = [int(half["epoch"]) for half in halves if half]
+            if epochs:
+                found[instance] = max(epochs)
+        return found
+
     def end_children(self, instance: UUID) -> None:
         """Every program of ours in the instance's folder."""
         with os_errors(f"end the children that work for {instance}"):
