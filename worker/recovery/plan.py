@@ -26,9 +26,13 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """Of what would be changed: an operator's word is for just that."""
-        changed = {name: self.document[name] for name in ("claims", "instances", "jobs", "epochs")}
-        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()
+        """Of what would be told, whatever the journal says now: an operator's word is for just that."""
+        told = {
+            "instances": [(change["id"], change["to"]) for change in self.document["instances"]],
+            "jobs": [(change["id"], change["run"], change["to"]) for change in self.document["jobs"]],
+            "epochs": self.document["epochs"],
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def plan(  # noqa: PLR0913  # all that is known
