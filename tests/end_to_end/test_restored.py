@@ -30,11 +30,13 @@ def test_nothing_is_touched_and_one_command_recovers(
     done(site, "spawn", gone, small_guest)
     url = site.environment["HOSTLER_DATABASE_URL"]
     backup = postgres_server.back_up(url)
+    site.database.close()  # its connections are
     done(site, "destroy", gone, {})
     spawned = done(site, "spawn", here, small_guest)["id"]
     [pid] = site.qemu_pids(here)
 
     postgres_server.put_back(url, backup)
+    site.database.close()
     waits = site.accept("stop", gone, {})
     eventually(lambda: is_held(site), "the running worker holds its host", NOTICED_WITHIN_S)
     assert f"hostler hosts recover {site.host}" in site.hostler("doctor").stdout
@@ -44,6 +46,7 @@ def test_nothing_is_touched_and_one_command_recovers(
 
     site.end_worker()
     postgres_server.put_back(url, backup)
+    site.database.close()
     site.start_worker()
     assert is_held(site)
     recovered(site, gone, here)
