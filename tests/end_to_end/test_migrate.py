@@ -7,11 +7,13 @@ import libvirt
 import pytest
 from celery import chain
 
+from models.reading import list_hosts
 from tests.end_to_end.guests import Said, booting, done, nbd_volume, only_on, spawned
 from tests.lab.guest_console import boots_seen, counter_on, disk_checks, heartbeats, keeps, pattern_on
 from tests.lab.guest_image import GuestImage
 from tests.lab.nbd import NbdServer
 from tests.lab.orchestrator import Orchestrator
+from tests.lab.site import READY_WITHIN_S, Site
 from tests.lab.site_pair import SitePair
 from tests.lab.waiting import eventually
 
@@ -49,7 +51,10 @@ def test_a_guest_that_moves_five_times_loses_no_beat_and_no_byte(
 def test_a_chain_spawns_a_guest_gives_it_a_volume_and_moves_it(
     sites: SitePair, outsider: Orchestrator, instance: UUID, guest_image: GuestImage, nbd_server: NbdServer
 ) -> None:
-    """Sent by a plain Celery client at once: each link is done once, in order; the last one's outcome comes back."""
+    """Sent by a plain Celery client at once: each link is done once, in order; the last one's outcome comes back.
+
+    In the end the second host's machine wants to be the first one: its worker refuses, in one sentence.
+    """
     links = [
         outsider.signature("spawn", instance, booting(guest_image, disk="volume", keep=1)),
         outsider.signature("attach_volume", instance, {"volume": nbd_volume(nbd_server, "volume")}),
@@ -71,3 +76,18 @@ def test_a_chain_spawns_a_guest_gives_it_a_volume_and_moves_it(
     with closing(libvirt.open(sites.hosts.second.uri)) as connection:
         assert "<serial>volume</serial>" in connection.lookupByUUID(instance.bytes).XMLDesc()
     done(sites.second, "destroy", instance, {})
+    refuses_to_be(sites.second, sites.first)
+
+
+def refuses_to_be(machine: Site, other: Site) -> None:
+    """A worker under the name of another machine, whose own worker goes on, ends at once and changes nothing."""
+    machine.end_worker()
+    before = len(machine.log)
+    worker = machine.start_worker(ready=False, settings={"HOST": other.host})
+    assert worker.wait(READY_WITHIN_S) == 2
+    [sentence] = [line for line in machine.log[before:].splitlines() if line.startswith("hostler: ")]
+    assert f"HOSTLER_HOST: the name {other.host} is bound to machine" in sentence
+    assert f"hostler hosts rebind {other.host}" in sentence
+    assert other.worker.alive
+    [host] = [each for each in list_hosts(other.database) if each.name == other.host]
+    assert (host.worker_pid, host.recovering_because) == (other.worker.pid, None)
