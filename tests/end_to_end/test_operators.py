@@ -16,8 +16,8 @@ DECIDED_WITHIN_S = 20.0
 
 
 def ask(orchestrator: Orchestrator, verb: str, **arguments: object) -> dict[str, Any]:
-    """What any Celery client gets for ``ops.job_<verb>``."""
-    sent = orchestrator.app.send_task(f"ops.job_{verb}", kwargs=arguments, queue="ops")
+    """What any Celery client gets for ``ops.<verb>``."""
+    sent = orchestrator.app.send_task(f"ops.{verb}", kwargs=arguments, queue="ops")
     answer: dict[str, Any] = sent.get(timeout=DECIDED_WITHIN_S)
     return answer
 
@@ -41,7 +41,7 @@ def test_a_revoked_job_is_retried_under_its_id(
             orchestrator.result(first).get(timeout=RESULT_WITHIN_S)
         assert site.job(first)["state"] == "cancelled"
 
-        assert ask(orchestrator, "retry", job=first, reason="the storage is being mended")["taken"]
+        assert ask(orchestrator, "job_retry", job=first, reason="the storage is being mended")["taken"]
         eventually(lambda: site.state_of(first) == "waiting", "its second run waits", DECIDED_WITHIN_S)
         assert orchestrator.result(first).state in {"PENDING", "STARTED"}
         later = {"id": "v2", "kind": "file", "path": str(volumes / "later.raw"), "format": "raw"}
@@ -57,17 +57,23 @@ def test_a_revoked_job_is_retried_under_its_id(
         said = site.hostler("jobs", "retry", first, "--because", "the storage is back")
         assert (said.returncode, said.stderr) == (0, "")
         assert orchestrator.result(first).get(timeout=RESULT_WITHIN_S)["run"] == 3
-        later_success = ask(orchestrator, "retry", job=second, reason="it has nothing to do with that")
+        later_success = ask(orchestrator, "job_retry", job=second, reason="it has nothing to do with that")
         assert f"job {first} (attach_volume) of the same instance has succeeded since" in later_success["sentence"]
-        assert ask(orchestrator, "retry", job=second, reason="it has nothing to do with that", force=True)["taken"]
+        assert ask(orchestrator, "job_retry", job=second, reason="it has nothing to do with that", force=True)["taken"]
         outcomes = [orchestrator.result(job_id).get(timeout=RESULT_WITHIN_S) for job_id in (first, second)]
         assert [(outcome["state"], outcome["run"]) for outcome in outcomes] == [("succeeded", 3), ("succeeded", 2)]
         assert {"v1", "v2"} <= {volume["id"] for volume in volumes_of(site, instance)}
 
-        refused = ask(orchestrator, "retry", job=first, reason="once more")
+        refused = ask(orchestrator, "job_retry", job=first, reason="once more")
         assert not refused["taken"]
         assert f"job {first} has succeeded" in refused["sentence"]
-        orchestrator.send("destroy", instance, {}).get(timeout=RESULT_WITHIN_S)
+        drained = ask(orchestrator, "host_drain", host="h1", reason="new memory")
+        assert drained == {"taken": True, "sentence": "h1 is drained: what was begun there ends, all else waits."}
+        last = orchestrator.send("destroy", instance, {})
+        eventually(lambda: site.state_of(last.id) == "queued", "the destroy is recorded", DECIDED_WITHIN_S)
+        assert not ask(orchestrator, "host_disable", host="h9", reason="new memory")["taken"]
+        assert ask(orchestrator, "host_enable", host="h1")["taken"]
+        last.get(timeout=RESULT_WITHIN_S)
 
 
 def volumes_of(site: Site, instance: UUID) -> list[dict[str, Any]]:
