@@ -23,6 +23,7 @@ from models.inventory import Registration, register
 from models.journal.accepting import accept
 from models.journal.claiming import Claimant, Lease, NotNow, claim
 from models.journal.holding import Intend, Seen
+from models.journal.recovering import claims_of
 from models.journal.stepping import advance
 from models.journal.superseding import Terms
 from models.reading import JobDetails, job_details
@@ -290,6 +291,11 @@ def runner(
 ) -> Runner:
     """A worker that has just started: its UUID is new, and its hands are empty."""
     hands = hands or Hands(dict.fromkeys(JobClass, 4))
+    claimant = claimant or enrolled(database)
+    if ledger is None:
+        ledger = Ledger(NoFile())
+        known = claims_of(database, claimant.host)
+        ledger.begin_at(0 if known is None else known.sequence)
     return Runner(
         database=database,
         host=Rooms(
@@ -303,10 +309,10 @@ def runner(
             migrations=host.migrations,
             earlier_work=hands,
         ),
-        claimant=claimant or enrolled(database),
+        claimant=claimant,
         catalogue={operation.name: operation for operation in operations},
         hands=hands,
-        ledger=ledger or Ledger(NoFile()),
+        ledger=ledger,
         patience=hurried(),
         announcer=Silence(),
         outbox=False,

@@ -38,6 +38,10 @@ log = logging.getLogger(__name__)
 #: How long a message is kept in hand while the journal is out of reach, in seconds; then it goes back to its queue.
 RECORDING_DEADLINE_S = 60.0
 
+#: How long a call of an earlier worker may go on before the job waits, in seconds: libvirt gives up a call that waits
+#: for another one after 30 s.
+IDLE_DEADLINE_S = 35.0
+
 Steps = Mapping[str, Step[Any]]
 
 
@@ -63,6 +67,12 @@ class _StuckError(Exception):
     def __init__(self, error: ErrorRecord) -> None:
         super().__init__(error.message)
         self.error = error
+
+
+def _outlast_predecessor(run: Run) -> None:
+    """A look counts once libvirt has done what a worker asked of it that has died since; a kill waits for nobody."""
+    if run.lease.took_over and not run.operation.supersedes:
+        run.host.domains.wait_idle(run.lease.job.instance, IDLE_DEADLINE_S)
 
 
 def _in_hand_or_full(job_class: JobClass) -> NotNow:
@@ -211,6 +221,7 @@ class Runner:
     def _make(self, run: Run, steps: Steps) -> None:
         """Make every fact true, or turn round."""
         try:
+            _outlast_predecessor(run)
             if run.lease.job.cancel_requested and not run.lease.job.past_return and not run.has_passed(steps):
                 raise CancelNoticed  # noqa: TRY301  # as if it were noticed a step later
             if not self._make_all_here(run, steps):
@@ -258,6 +269,7 @@ class Runner:
         """Take back, in reverse, every fact that the run intended; then settle as the verdict says."""
         made = {record.position: record for record in records if record.direction is Direction.DO}
         try:
+            _outlast_predecessor(run)
             for record in records:
                 if record.direction is Direction.UNDO and record.state not in ENDED:
                     elsewhere = run.elsewhere(record.name)

@@ -14,11 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Protocol
-from uuid import UUID
 
 import migrations
 from models.engine import Database
-from models.inventory import Registration, stopped
+from models.inventory import stopped
 from models.journal.asking import Answer, Asked, request_cancel, request_force_complete
 from models.journal.claiming import Claimant
 from models.journal.closing import disable_host, drain_host, enable_host
@@ -26,7 +25,6 @@ from models.journal.deciding import resume, retry, settle_by_hand, skip
 from models.reading import job as job_record
 from tasks.catalogue import OPERATIONS, Catalogue
 from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Power, Volumes
-from worker.after_boot import start_after_boot
 from worker.celery_app import ops, revoking
 from worker.celery_app.app import build_app
 from worker.celery_app.postman import Postman
@@ -34,24 +32,20 @@ from worker.celery_app.process import end_before_serving, keep_our_logging, serv
 from worker.celery_app.rings import Rings
 from worker.consoles import ConsoleKeeper
 from worker.doctor.examination import at_start
-from worker.doctor.findings import Finding, Level
-from worker.doctor.hypervisor import versions
-from worker.doctor.places import lock_folder
+from worker.doctor.findings import Level
 from worker.drift import Comparison, Observer
 from worker.hands import Hands
 from worker.heartbeat import Heartbeat
 from worker.host.facts import HostFacts
 from worker.host.hypervisor import Hypervisor
 from worker.host.images.room import ImageRules
-from worker.host.lock import HostLock
-from worker.host.machine import boot_id, machine_id
 from worker.ledger.file import LedgerFile
 from worker.ledger.writing import Ledger
-from worker.recovery.keeper import RecoveryKeeper
 from worker.retention import Retention
 from worker.retrying import Patience
 from worker.run import Runner
 from worker.settings import ConfigurationError, Settings, VirtType, refuse_half_a_worker, supervisor
+from worker.starting import keeper, locked
 from worker.sweeper import Sweeper
 from worker.vigil import Vigil
 from worker.watchdog import Watchdog
@@ -145,14 +139,12 @@ def run_worker(
     hypervisor = build_hypervisor(settings)
     worker = uuid.uuid4()
     ledger_file = LedgerFile(settings.state_dir / "ledger", settings.host)
-    lock = _lock(settings, hypervisor, worker)
+    lock = locked(settings, hypervisor, worker)
     try:
         ledger = Ledger(ledger_file)
         hands = Hands(settings.limits)
-        keeper = _keeper(
-            settings, database, hypervisor, _registration(settings, hypervisor, worker), ledger, hands, catalogue
-        )
-        keeper.enlist()
+        recovery = keeper(settings, database, hypervisor, worker, ledger, hands, catalogue)
+        recovery.enlist()
         rooms = ServedHost(
             domains=hypervisor.domains,
             devices=hypervisor.devices,
@@ -193,7 +185,7 @@ def run_worker(
             Retention(database, settings.retention),
             ConsoleKeeper(hypervisor.console_logs.keep_within_bounds),
         )
-        for thread in (postman, beat, keeper, sweeper, observer, vigil, watchdog, *housekeepers):
+        for thread in (postman, beat, recovery, sweeper, observer, vigil, watchdog, *housekeepers):
             thread.start()
         threading.Thread(
             target=_tell_what_is_wrong, args=(settings, hypervisor.facts()), name="doctor", daemon=True
@@ -203,7 +195,7 @@ def run_worker(
             return serve(app, settings.host, threads=settings.threads, on_stopping=hands.close)
         finally:
             watchdog.stopping()
-            _let_go(hands, sweeper, keeper, observer, *housekeepers)
+            _let_go(hands, sweeper, recovery, observer, *housekeepers)
             postman.stop(STOP_DEADLINE_S)
             vigil.stop()
             beat.stop()
@@ -213,31 +205,6 @@ def run_worker(
         hypervisor.close()
         lock.release()
         database.close()
-
-
-def _keeper(  # noqa: PLR0913, PLR0917  # all that it compares
-    settings: Settings,
-    database: Database,
-    hypervisor: Hypervisor,
-    registration: Registration,
-    ledger: Ledger,
-    hands: Hands,
-    catalogue: Catalogue,
-) -> RecoveryKeeper:
-    """Who registers the host; its guests are started after a boot once nothing is amiss with its journal."""
-
-    def served() -> None:
-        start_after_boot(database, catalogue, settings.host, boot_id(), enabled=settings.start_after_boot)
-
-    return RecoveryKeeper(
-        database,
-        registration,
-        ledger,
-        hands=hands,
-        domains=hypervisor.domains,
-        marks=hypervisor.disks.epochs,
-        served=served,
-    )
 
 
 def _observer(settings: Settings, database: Database, hypervisor: Hypervisor, rooms: Host) -> Observer:
@@ -268,52 +235,12 @@ def _stop_in_good_order(_signal: int, _frame: object) -> None:
         sys.exit(0)
 
 
-def _refuse(finding: Finding) -> None:
-    """A host that a worker cannot serve safely is not served."""
-    if finding.level is Level.PROBLEM:
-        raise ConfigurationError(f"{finding.line}.")
-
-
 def _tell_what_is_wrong(settings: Settings, facts: HostFacts) -> None:
     """Each of the doctor's complaints as a line of the log; the worker serves its host all the same."""
     for finding in at_start(settings, facts):
         if finding.level is not Level.OK:
             level = logging.ERROR if finding.level is Level.PROBLEM else logging.WARNING
             log.log(level, "doctor: %s", finding.line)
-
-
-def _lock(settings: Settings, hypervisor: Hypervisor, worker: UUID) -> HostLock:
-    """Take the lock; the embedded driver is opened only after that, for it allows one process per root."""
-    _refuse(lock_folder(settings.embedded_root or settings.lock_dir))
-    if settings.embedded_root is not None:
-        lock = HostLock.of_embedded(settings.embedded_root)
-    else:
-        facts = hypervisor.facts()
-        lock = HostLock.of_driver(settings.lock_dir, facts.host_uuid, settings.hypervisor_uri)
-    lock.acquire(worker)
-    return lock
-
-
-def _registration(settings: Settings, hypervisor: Hypervisor, worker: UUID) -> Registration:
-    machine = machine_id(settings.state_dir)
-    facts = hypervisor.facts()
-    _refuse(versions(facts))
-    # An embedded driver on a machine without SMBIOS makes up a host UUID at each start; its root does not change.
-    root = settings.embedded_root
-    host_uuid = facts.host_uuid if root is None else uuid.uuid5(uuid.NAMESPACE_URL, f"{machine}{root}")
-    return Registration(
-        host=settings.host,
-        machine_id=machine,
-        libvirt_host_uuid=host_uuid,
-        libvirt_uri=settings.hypervisor_uri,
-        worker=worker,
-        pid=os.getpid(),
-        version=version("hostler"),
-        peer_libvirt_uri=settings.peer_libvirt_uri,
-        migration_address=settings.address_for_migrations,
-        capabilities=facts.document,
-        inventory=hypervisor.inventory(),
-    )
 
 
 def _verbs(database: Database, postman: Postman, *, outbox: bool) -> dict[str, ops.Verb]:

@@ -66,6 +66,7 @@ class Lease:
     superseded: tuple[str, ...]
     peer: PeerRecord | None = None  #: the other host of the job, seen from this one
     ended: tuple[Ending, ...] = ()  #: what the superseded jobs came to
+    took_over: bool = False  #: somebody had it in hand before, and may have left a call under way
     arrived: bool = False  #: the job came here by a hop: it goes on where it was
 
     @property
@@ -285,6 +286,7 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
         host_sequence=sequence,
         superseded=tuple(other.id for other in superseded),
         peer=None if peer is None else _seen_from(connection, claimant.host, job.home, peer),
+        took_over=job.state is JobState.RUNNING,
         arrived=job.hopping,
     )
 

@@ -146,6 +146,13 @@ class Domains(Protocol):
         """
         ...
 
+    def wait_idle(self, instance: UUID, deadline_s: float) -> None:
+        """Return once nobody has a call under way that works on the running domain; what does not run is idle.
+
+        HostError(TRANSIENT) when the deadline passed. A migration, which is watched in its own way, is no such call.
+        """
+        ...
+
     def kill(self, instance: UUID) -> None:
         """End the domain's process at once, without asking the guest; not running or absent is no error."""
         ...

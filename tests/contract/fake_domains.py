@@ -35,6 +35,7 @@ class FakeDomains(Room):
         self.guests: dict[UUID, Guest] = {}
         self.live: dict[UUID, tuple[ShownDevice, ...]] = {}
         self.defined: dict[UUID, tuple[ShownDevice, ...]] = {}
+        self.busy: set[UUID] = set()  #: those that somebody's call works on
         self.saved: set[UUID] = set()  #: those whose memory is kept
         self.warning: str | None = None  #: what is not as it should be with what guests run on
         self._runs = count(1)
@@ -128,6 +129,13 @@ class FakeDomains(Room):
         if state in {DomainState.PAUSED, DomainState.SHUTTING_DOWN}:
             raise HostError(ErrorClass.TRANSIENT, f"the domain {instance} is {state} after {deadline_s:g} s")
         raise HostError(ErrorClass.PERMANENT, f"the domain {instance} stopped instead of running")
+
+    @port("domains.wait_idle")
+    def wait_idle(self, instance: UUID, deadline_s: float) -> None:
+        """Wait until it is in no call any more."""
+        with self.script.changed:
+            if not self.script.changed.wait_for(lambda: instance not in self.busy, deadline_s):
+                raise HostError(ErrorClass.TRANSIENT, f"the domain {instance} is still busy after {deadline_s:g} s")
 
     @port("domains.kill")
     def kill(self, instance: UUID) -> None:

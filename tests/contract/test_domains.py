@@ -100,6 +100,15 @@ def test_a_started_domain_runs(bench: Bench, instance: UUID) -> None:
     assert (domain.state, domain.active, domain.reason) == (DomainState.RUNNING, True, "booted")
 
 
+def test_a_domain_that_nobody_works_on_is_idle(bench: Bench, instance: UUID) -> None:
+    """Running, defined or absent: it returns at once."""
+    bench.host.domains.wait_idle(instance, 0.0)
+    bench.host.domains.define(guest(instance))
+    bench.host.domains.wait_idle(instance, 0.0)
+    bench.host.domains.start(instance)
+    bench.host.domains.wait_idle(instance, SOON_S)
+
+
 def test_starting_a_running_domain_is_no_error(bench: Bench, instance: UUID) -> None:
     """A replay starts what runs."""
     running(bench, instance)

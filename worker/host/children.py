@@ -84,12 +84,12 @@ def run(  # noqa: PLR0913  # what one child is given, each by name
         raise _failure(doing, complaint.strip() or f"{Path(arguments[0]).name} ended with {child.returncode}")
 
 
-def end_all(folder: str) -> None:
-    """End every program of ours that makes a file in the folder, whoever started it.
+def end_all(folder: str) -> int:
+    """End every program of ours that makes a file below the folder, whoever started it; how many there were.
 
     Raises HostError(TRANSIENT) when one does not end.
     """
-    end = time.monotonic() + END_DEADLINE_S
+    end, ended = time.monotonic() + END_DEADLINE_S, 0
     for process in making_files_in(folder):
         with closing(_Descriptor(process)) as child:
             # The number may be another process's by now; the descriptor cannot change hands.
@@ -98,6 +98,8 @@ def end_all(folder: str) -> None:
             child.kill()
             if not child.ended_within(end - time.monotonic()):
                 raise HostError(ErrorClass.TRANSIENT, f"the program (process {process}) in {folder} does not end")
+            ended += 1
+    return ended
 
 
 def making_files_in(folder: str) -> list[int]:

@@ -230,6 +230,11 @@ class FileDisks:
             os.fsync(folder)
         self._folders.remove_if_empty(instance)
 
+    def end_all_children(self) -> int:
+        """End every child in the folder of any instance, where none is our own; how many there were."""
+        with os_errors("end the children that an earlier worker left"):
+            return children.end_all(self._folders.all)
+
     def epochs(self) -> dict[UUID, int]:
         """By instance, the highest epoch in the name of a file that was not published."""
         found = {}

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
@@ -19,12 +20,22 @@ from worker.host.event_loop import Wakeups
 from worker.host.folders import Folders
 from worker.host.guest_xml import GuestSurroundings, domain_xml
 from worker.host.marking import owners_of, refuse_other, write_mark
-from worker.host.sightings import Presence, sighting_of
+from worker.host.sightings import Presence, presence_of, sighting_of
 
 #: Whoever starts a guest again while it is being killed wins after so many rounds, and the job waits.
 KILL_ROUNDS: Final = 3
 #: A killed process may still count as running for a moment; its end is told by an event.
 END_OF_PROCESS_S: Final = 5.0
+#: How often libvirt is asked whether it is still busy with a domain, in seconds.
+BUSY_AGAIN_S: Final = 0.2
+#: What libvirt answers of a domain that has ended.
+_ENDED: Final = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID})
+_BUSY: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        libvirt.VIR_DOMAIN_CONTROL_JOB: "with a call of somebody's",
+        libvirt.VIR_DOMAIN_CONTROL_OCCUPIED: "whose QEMU does not answer",
+    }
+)
 #: An event lost with a connection must not cost the whole deadline.
 LOOK_AGAIN_S: Final = 2.0
 
@@ -146,6 +157,31 @@ class LibvirtDomains:
                     message = f"the domain {instance} is {domain.state} ({domain.reason}) after {deadline_s:g} s"
                     raise HostError(ErrorClass.TRANSIENT, message)
                 wakeups.wait(min(left, LOOK_AGAIN_S))
+
+    def wait_idle(self, instance: UUID, deadline_s: float) -> None:
+        """Ask libvirt what it does with the domain, which it tells at once, whatever the guest does."""
+        end = time.monotonic() + deadline_s
+        with self._connections.events.watching(instance) as wakeups:
+            while (busy := self._busy(instance)) is not None:  # until the deadline, which each round compares
+                left = end - time.monotonic()
+                if left <= 0:
+                    message = f"libvirt is still busy with the domain {instance}, {busy}, after {deadline_s:g} s"
+                    raise HostError(ErrorClass.TRANSIENT, message)
+                wakeups.wait(min(left, BUSY_AGAIN_S))
+
+    def _busy(self, instance: UUID) -> str | None:
+        """What libvirt does with the running domain; None if nothing, or nothing runs."""
+        with self._connections.calling(ConnectionClass.LOOK, Call.LOOK) as connection:
+            present = presence_of(connection, instance)
+            if present is None or not present.active:
+                return None
+            try:
+                state, *_ = present.domain.controlInfo()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() in _ENDED:
+                    return None
+                raise
+        return _BUSY.get(state)
 
     def kill(self, instance: UUID) -> None:
         """End the process, and see it ended. A guest that somebody starts again meanwhile is killed again."""

@@ -27,6 +27,7 @@ class DomainDouble:
         self.run = run
         self.shown_state: int | None = None
         self.defined = True
+        self.control = libvirt.VIR_DOMAIN_CONTROL_OK
         self.verbs: dict[str, Callable[[], None]] = {}
         self.called: list[str] = []
 
@@ -42,6 +43,11 @@ class DomainDouble:
     def isPersistent(self) -> int:  # noqa: N802 - libvirt's name
         """Whether it is defined."""
         return int(self.defined)
+
+    def controlInfo(self) -> list[int]:  # noqa: N802 - libvirt's name
+        """Idle, unless the verb says otherwise."""
+        self._verb("controlInfo")
+        return [self.control, 0, 0]
 
     def ID(self) -> int:  # noqa: N802 - libvirt's name
         """The number of its run."""

@@ -147,12 +147,13 @@ def test_a_qemu_img_that_hangs_is_ended_at_its_deadline(
         ("create", ("convert", "-p", "-n")),
         ("remove_folder", ("/usr/sbin/mkfs.ext4", "-q")),
         ("remove_folder", ("fallocate", "--length", "1")),
+        ("all", ("convert", "-p", "-n")),
     ],
 )
 def test_a_child_of_a_dead_worker_is_ended_before_its_file_goes(
     place: Place, stuck_qemu_img: str, removal: str, words: tuple[str, ...]
 ) -> None:
-    """It would write on, and publish nothing."""
+    """It would write on, and publish nothing; a worker that starts ends them all."""
     place.folder.mkdir(parents=True)
     half = place.folder / "root.qcow2.1.part"
     half.touch()
@@ -165,8 +166,12 @@ def test_a_child_of_a_dead_worker_is_ended_before_its_file_goes(
             place.disks.remove(place.instance, place.root)
         elif removal == "remove_folder":
             place.disks.remove_folder(place.instance)
-        else:
+        elif removal == "create":
             place.create(epoch=2)
+        else:
+            assert place.disks.end_all_children() == 1
+            assert place.disks.epochs() == {place.instance: 1}
+            half.unlink()
         reaper.join(SOON_S)
         assert not reaper.is_alive()
     finally:

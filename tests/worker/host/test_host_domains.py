@@ -241,3 +241,42 @@ def test_a_domain_is_active_exactly_when_it_has_a_process(
     found = scene.domains.find(scene.instance)
     assert found is not None
     assert (found.state, found.active) == (expected, run >= 0)
+
+
+def test_a_domain_that_somebody_works_on_is_waited_for(scene: Scene) -> None:
+    """Until libvirt says that the call is over, or the domain is."""
+    scene.domain.control = libvirt.VIR_DOMAIN_CONTROL_JOB
+
+    def over() -> None:
+        scene.domain.control = libvirt.VIR_DOMAIN_CONTROL_OK
+
+    scene.on("controlInfo", lambda: None, over)
+    scene.domains.wait_idle(scene.instance, 10.0)
+    assert scene.domain.called == ["controlInfo"] * 2
+
+    scene.domain.control = libvirt.VIR_DOMAIN_CONTROL_OCCUPIED
+    scene.on("controlInfo", scene.runs_as(-1), lambda: None)
+    scene.domains.wait_idle(scene.instance, 10.0)
+
+
+@pytest.mark.parametrize("ends", ["vanishes", "is off"])
+def test_a_domain_that_ends_while_it_is_asked_about_is_idle(scene: Scene, ends: str) -> None:
+    """Which is said by an error."""
+    code = {"vanishes": "NO_DOMAIN", "is off": "OPERATION_INVALID"}[ends]
+    scene.on("controlInfo", raising(code))
+    scene.domains.wait_idle(scene.instance, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("control", "why"),
+    [
+        (libvirt.VIR_DOMAIN_CONTROL_JOB, "with a call of somebody's"),
+        (libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, "whose QEMU does not answer"),
+    ],
+    ids=["job", "occupied"],
+)
+def test_a_domain_that_stays_busy_is_an_error_that_passes(scene: Scene, control: int, why: str) -> None:
+    """It says what libvirt is busy with."""
+    scene.domain.control = control
+    error = refusal(lambda: scene.domains.wait_idle(scene.instance, 0.05))
+    assert (error.error_class, why in str(error)) == (ErrorClass.TRANSIENT, True)
