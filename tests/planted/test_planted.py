@@ -8,15 +8,29 @@ import pytest
 from sqlalchemy import text
 
 from models.engine import Database
-from models.journal import accepting, claiming, holding, pruning, quarantining, settling, superseding, undoing
+from models.journal import (
+    accepting,
+    claiming,
+    holding,
+    pruning,
+    quarantining,
+    recovering,
+    repairing,
+    settling,
+    superseding,
+    undoing,
+)
 from tests.builders import Desk, enrolled
 from tests.fake_host import FakeHost
-from tests.models import test_fence, test_journal, test_pruning, test_two_hosts
+from tests.models import test_fence, test_journal, test_pruning, test_repairing, test_two_hosts
 from tests.planted.planting import caught_by, plant
 from tests.worker import test_revoking, test_run
+from tests.worker.recovery import test_recovery
+from tests.worker.recovery.inn import Inn
 from tests.worker.world import World
 from worker import run, step
 from worker.celery_app import revoking
+from worker.recovery import judging
 
 pytest_plugins = ["tests.builders"]
 
@@ -60,7 +74,41 @@ def of_revokes(test: Callable[..., None]) -> Callable[[Database], str]:
     return put_back
 
 
+def in_inn(test: Callable[..., None], **more: object) -> Callable[[Database], str]:
+    """The test of a journal that is put back, with these arguments."""
+
+    def put_back(database: Database) -> str:
+        assert database.file is not None
+        return caught_by(test, Inn(database, FakeHost(), database.file.parent), **more)
+
+    return put_back
+
+
 BUGS: dict[str, Bug] = {
+    "a database that went back is believed": Bug(
+        judging,
+        "    if claims.sequence < ledger.last:\n",
+        "    if False:\n",
+        in_inn(test_recovery.test_a_restored_backup_touches_nothing_and_is_told_again_by_one_word, running=False),
+    ),
+    "a run writes on into another history": Bug(
+        recovering,
+        ".values(owner=None)",
+        ".values(waits=0)",
+        at_desk(test_repairing.test_a_run_under_way_is_fenced_as_the_recovery_begins),
+    ),
+    "an id that the backup forgot runs again": Bug(
+        repairing,
+        "            elif ending is newest[ending.job]:\n",
+        "            elif False:\n",
+        at_desk(test_repairing.test_a_job_that_the_journal_does_not_know_is_a_tombstone),
+    ),
+    "epochs are raised above the journal's alone": Bug(
+        repairing,
+        "max(mark, there.get(instance, 0)) + 1",
+        "there.get(instance, 0) + 1",
+        at_desk(test_repairing.test_epochs_and_the_sequence_are_above_all_that_was_seen),
+    ),
     "no fence": Bug(
         holding,
         '        jobs.c.epoch == bindparam("mine"),\n        jobs.c.owner == bindparam("worker"),\n'

@@ -16,6 +16,7 @@ class Remembered:
     first: int = 0  #: the claim before the first that is remembered
     last: int = 0  #: the newest claim, or what a recovery raised the host sequence to
     claims: dict[str, Claimed] = field(default_factory=dict)  #: by job: its newest claim, where it did not end
+    gone_to: dict[str, str] = field(default_factory=dict)  #: by job that left: the host that it went to
     endings: list[Ending] = field(default_factory=list)  #: of runs that ended, in that order
     standings: dict[UUID, Ending] = field(default_factory=dict)  #: by instance: who last told what it is
     marks: dict[UUID, int] = field(default_factory=dict)  #: by instance: the highest epoch
@@ -37,12 +38,16 @@ def remembered(entries: Iterable[Entry]) -> Remembered:
             case Claimed():
                 found.last = max(found.last, entry.sequence)
                 found.claims[entry.job] = entry
+                found.gone_to.pop(entry.job, None)
                 _mark(found, entry.instance, entry.epoch)
             case Told(ending):
                 _mark(found, ending.instance_id, ending.epoch)
                 if ending.state in FINAL:
                     found.endings.append(ending)
                     found.claims.pop(ending.job, None)
+                    found.gone_to.pop(ending.job, None)
+                else:
+                    found.gone_to[ending.job] = ending.host
                 if ending.instance is not None:
                     found.standings[ending.instance_id] = ending
             case Recovered(sequence):

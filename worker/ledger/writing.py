@@ -36,7 +36,9 @@ class Ledger:
         self.jumped: str | None = None  # how the database came to have more claims than this worker can have made
         self.suspected = threading.Event()
         self._lock = threading.Lock()
-        self._last = remembered(file.read()).last
+        self._added = 0  # lines, so far
+        self._known = (0, remembered(file.read()))  # after so many
+        self._last = self._known[1].last
         self._under_way = 0  # claims without an answer yet
         self._unanswered = 0  # claims that never had one: a commit may be among them
         self._missing: set[int] = set()  # numbers below the last that nobody has told yet
@@ -49,7 +51,10 @@ class Ledger:
 
     def read(self) -> Remembered:
         """All that the file tells, and the last claim that memory has, if that is newer."""
-        found = remembered(self.file.read())
+        added, (then, found) = self._added, self._known
+        if added != then:
+            found = remembered(self.file.read())
+            self._known = (added, found)
         found.last = max(found.last, self.last)
         return found
 
@@ -104,12 +109,12 @@ class Ledger:
 
     def recovered(self, sequence: int) -> None:
         """The journal was told again all that the file tells, and its host sequence raised to this."""
+        self.jumped = None
         with self._lock:
             self._last = sequence
         written = self._append(Recovered(sequence), sequence)
         if written is not None:
             self._sync(written)
-        self.begin_at(sequence)
 
     def _jumps_to(self, sequence: int) -> bool:
         """Whether there are more claims than this worker can have made. Called with the lock held."""
@@ -131,6 +136,9 @@ class Ledger:
         except OSError as error:
             log.error("the ledger %s cannot be written: %s", self.file.path, error)  # noqa: TRY400  # told in full
             return None
+        finally:
+            with self._lock:
+                self._added += 1
 
     def _sync(self, written: int) -> None:
         try:

@@ -22,7 +22,7 @@ from worker.recovery.plan import Plan, plan
 log = logging.getLogger(__name__)
 
 #: How often a host in recovery is looked at, in seconds, and how soon what failed is tried again.
-INTERVAL_S = 2.0
+INTERVAL_S = 1.0
 
 
 class RecoveryKeeper(threading.Thread):
@@ -102,16 +102,21 @@ class RecoveryKeeper(threading.Thread):
         """Look once: into a suspicion, or what a recovery has come to."""
         found = open_recovery(self._database, self._host) if self._recovers else None
         if found is None:
-            self._ledger.suspected.clear()
-            try:
-                self.enlist()
-            except BaseException:
-                self._ledger.suspected.set()  # it is looked into again
-                raise
+            self._enlist_anew()
             found = open_recovery(self._database, self._host) if self._recovers else None
         if found is not None:
             self._ledger.suspected.clear()
-            self._go_on(found)
+            if self._go_on(found):
+                self._enlist_anew()
+
+    def _enlist_anew(self) -> None:
+        """Have it served, or held; what fails is looked into again."""
+        self._ledger.suspected.clear()
+        try:
+            self.enlist()
+        except BaseException:
+            self._ledger.suspected.set()
+            raise
 
     def stop(self, deadline_s: float) -> None:
         """Look no more."""
@@ -122,7 +127,7 @@ class RecoveryKeeper(threading.Thread):
     def _complain(self, what: str) -> None:
         """Once, however often it is tried."""
         if what != self._complaint:
-            log.error("whether the database went back is not known yet, no job is claimed: %s", what)
+            log.error("whether the database went back cannot be looked into now, and no job is claimed: %s", what)
             self._complaint = what
 
     def _judge(self) -> Judgement:
@@ -149,25 +154,25 @@ class RecoveryKeeper(threading.Thread):
             if identity.job not in there.jobs and uuid not in there.living
         }
 
-    def _go_on(self, found: Recovery) -> None:
-        """Tell what would be changed, and change it if that is wanted and nothing of the host is in hand."""
+    def _go_on(self, found: Recovery) -> bool:
+        """Tell what would be changed, and change it if that is wanted and nothing of the host is in hand; if it was."""
         in_hand = self._hands.held()
         proposed = self._plan(in_hand)
         if found.digest != proposed.digest or found.plan != proposed.document:
             publish(self._database, found.number, proposed.document, proposed.digest)
         if found.wanted is None or in_hand:
-            return
+            return False
         if found.wanted != proposed.digest:
             refuse(self._database, found.number, "what is to be changed is not what was shown: look again.")
-            return
+            return False
         asked = Asked(found.wanted_by or "unknown", found.wanted_because or "")
         sequence, left = repair(self._database, found.number, self._host, proposed.repairs, asked)
         for sentence in left:
             log.warning("recovery: %s", sentence)
         log.warning("%s has recovered, by %s: the journal was told again", self._host, asked.actor)
         self._recovers = False
-        self._served()
         self._ledger.recovered(sequence)
+        return True
 
     def _plan(self, in_hand: frozenset[str]) -> Plan:
         remembered = self._ledger.read()

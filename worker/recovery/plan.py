@@ -146,6 +146,13 @@ def _left(
         )
     begun = {claim.instance: claim for claim in ledger.claims.values() if _is_forgotten(claim, known)}
     for claim in begun.values():
+        if claim.job in ledger.gone_to:
+            there = ledger.gone_to[claim.job]
+            yield (
+                f"job {claim.job} ({claim.operation} of instance {claim.instance}) went on to host {there}, whose "
+                f"ledger tells what came of it: recover {there}, too"
+            )
+            continue
         job = known.jobs.get(claim.job)
         has = "does not know it" if job is None else f"has it {job.state}"
         yield (

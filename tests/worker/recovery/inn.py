@@ -1,6 +1,7 @@
 """A worker's part in its database's time, on a fake host: what tests of recoveries do there, and see."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -44,8 +45,10 @@ class Inn:
     database: Database
     fake: FakeHost
     folder: Path
+    host: str = HOST
     marks: dict[UUID, int] = field(default_factory=dict)
     served: list[str] = field(default_factory=list)
+    answer: Callable[[], None] | None = None  #: what happens as the host is served
 
     @property
     def file(self) -> Path:
@@ -56,8 +59,18 @@ class Inn:
     def start(self) -> Worker:
         """A worker that has just started."""
         worker = uuid4()
-        ledger, hands = Ledger(LedgerFile(self.folder / "ledger", HOST)), Hands(dict.fromkeys(JobClass, 4))
-        registration = Registration(HOST, "machine", UUID(int=1), "qemu:///test", worker, 1, "0")
+        ledger, hands = Ledger(LedgerFile(self.folder / "ledger", self.host)), Hands(dict.fromkeys(JobClass, 4))
+        registration = Registration(
+            self.host,
+            f"machine-of-{self.host}",
+            UUID(int=1),
+            "qemu:///test",
+            worker,
+            1,
+            "0",
+            peer_libvirt_uri=f"fake://{self.host}",
+            migration_address=f"{self.host}.example",
+        )
         keeper = RecoveryKeeper(
             self.database,
             registration,
@@ -65,12 +78,17 @@ class Inn:
             hands=hands,
             domains=self.fake.domains,
             marks=lambda: self.marks,
-            served=lambda: self.served.append("served"),
+            served=self._serve,
         )
         keeper.enlist()
-        claimant = Claimant(worker, HOST)
+        claimant = Claimant(worker, self.host)
         run = runner(self.database, self.fake, *OPERATIONS.values(), claimant=claimant, hands=hands, ledger=ledger)
-        return Worker(keeper, run, ledger, Heartbeat(self.database, worker, HOST, ledger))
+        return Worker(keeper, run, ledger, Heartbeat(self.database, worker, self.host, ledger))
+
+    def _serve(self) -> None:
+        if self.answer is not None:
+            self.answer()
+        self.served.append("served")
 
     def back_up(self, name: str = "backup") -> Path:
         """A copy of the journal as it is now."""
@@ -93,7 +111,7 @@ class Inn:
 
     def submit(self, job_id: str, operation: str, of: UUID, request: Json | None = None) -> None:
         """Accept a job."""
-        World(self.database, self.fake, of).submit(job_id, operation, request)
+        World(self.database, self.fake, of, self.host).submit(job_id, operation, request)
 
     def take(self, worker: Worker, job_id: str) -> NotNow | None:
         """Have the worker take it."""
@@ -102,7 +120,7 @@ class Inn:
     @property
     def recovery(self) -> Recovery:
         """The host's recovery under way."""
-        found = open_recovery(self.database, HOST)
+        found = open_recovery(self.database, self.host)
         assert found is not None
         return found
 
@@ -111,7 +129,7 @@ class Inn:
         worker.keeper.look()
         found = self.recovery
         assert found.digest is not None
-        assert ask(self.database, HOST, found.digest, ASKED).taken
+        assert ask(self.database, self.host, found.digest, ASKED).taken
         worker.keeper.look()
         ended = recovery(self.database, found.number)
         assert ended is not None

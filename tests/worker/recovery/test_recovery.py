@@ -15,7 +15,8 @@ from models.journal.deciding import retry
 from models.journal.recovering import ask, open_recovery
 from models.reading import instance, list_hosts, list_instances
 from models.states import InstanceState, JobState
-from tests.builders import HOST
+from tests.builders import HOST, time_passes
+from tests.contract.fake_migrations import FakeWorld
 from tests.fake_host import FakeHost
 from tests.worker.recovery.inn import ASKED, Inn, Worker
 from tests.worker.world import World, permanent, states
@@ -403,3 +404,100 @@ def test_a_suspicion_that_is_unfounded_is_dropped(inn: Inn) -> None:
     worker.keeper.look()
 
     assert inn.take(worker, "spawn") is None
+
+
+# --- two hosts
+
+
+@pytest.mark.parametrize("order", [("h1", "h2"), ("h2", "h1")], ids="-then-".join)
+def test_an_instance_that_has_moved_since_is_where_it_is(
+    sqlite_journal: Database, tmp_path: Path, order: tuple[str, str]
+) -> None:
+    """Whichever host recovers first; what is asked of it goes there, and nothing is taken for gone."""
+    world, one = FakeWorld(), uuid4()
+    inns = {name: Inn(sqlite_journal, FakeHost(name, world), tmp_path / name, name) for name in ("h1", "h2")}
+    for name in inns:
+        (tmp_path / name).mkdir()
+    first = inns["h1"]
+    workers = {name: each.start() for name, each in inns.items()}
+    first.run(workers["h1"], "spawn", "spawn", one)
+    first.back_up()
+    first.submit("move", "migrate", one)
+    moved(first, workers)
+    assert first.jobs()["move"] is JobState.SUCCEEDED
+
+    first.restore(first.folder / "backup")
+    workers = {name: each.start() for name, each in inns.items()}
+    first.submit("stop", "stop", one)
+    for name in order:
+        inns[name].recover(workers[name])
+
+    found = instance(sqlite_journal, one)
+    assert found is not None
+    assert (found.host, found.state, first.jobs()["move"]) == ("h2", InstanceState.RUNNING, JobState.SUCCEEDED)
+    assert first.take(workers["h1"], "stop") == NotNow("its instance lives on host h2; the job goes there")
+    assert inns["h2"].take(workers["h2"], "stop") is None
+    assert first.jobs()["stop"] is JobState.SUCCEEDED
+    assert open_recovery(sqlite_journal, "h1") is open_recovery(sqlite_journal, "h2") is None
+
+
+def test_a_job_that_left_for_another_host_is_told_of_there(sqlite_journal: Database, tmp_path: Path) -> None:
+    """The host that it left says so, and which host is to recover, too."""
+    world, one = FakeWorld(), uuid4()
+    inns = {name: Inn(sqlite_journal, FakeHost(name, world), tmp_path / name, name) for name in ("h1", "h2")}
+    for name in inns:
+        (tmp_path / name).mkdir()
+    first = inns["h1"]
+    workers = {name: each.start() for name, each in inns.items()}
+    first.run(workers["h1"], "spawn", "spawn", one)
+    first.back_up()
+    first.submit("move", "migrate", one)
+    moved(first, workers)
+    first.restore(first.folder / "backup")
+
+    worker = first.start()
+    worker.keeper.look()
+
+    plan = first.recovery.plan
+    assert plan is not None
+    [sentence] = plan["left"]
+    assert sentence.startswith(f"job move (migrate of instance {one}) went on to host h2")
+    assert plan["instances"][0]["to"] == {"host": "h2", "state": "running"}
+
+
+def moved(inn: Inn, workers: dict[str, Worker]) -> None:
+    """Have the job carried out by the worker of whichever host it is on."""
+    for _ in range(20):
+        details = World(inn.database, inn.fake).details("move")
+        if details.job.state in {JobState.SUCCEEDED, JobState.FAILED}:
+            return
+        if details.job.state is JobState.WAITING:
+            time_passes(inn.database, "move")
+        workers[details.job.host].runner.take(details.job)
+
+
+def test_what_fails_as_a_host_is_let_go_is_tried_again(inn: Inn) -> None:
+    """The journal was told; that its host is served is said once what failed does not."""
+    worker, one = inn.start(), uuid4()
+    inn.back_up()
+    inn.run(worker, "spawn", "spawn", one)
+    inn.restore(inn.folder / "backup")
+    worker = inn.start()
+    worker.keeper.look()
+    found = inn.recovery
+    assert found.digest is not None
+    ask(inn.database, HOST, found.digest, ASKED)
+
+    def fails() -> None:
+        raise OSError("no boot id")
+
+    inn.answer = fails
+    with pytest.raises(OSError, match="no boot id"):
+        worker.keeper.look()
+    assert worker.ledger.suspected.is_set()
+    assert inn.take(worker, "spawn") is not None
+
+    inn.answer = None
+    worker.keeper.look()
+    assert (worker.ledger.held, inn.served[-1]) == (None, "served")
+    inn.run(worker, "destroy", "destroy", one)
