@@ -52,15 +52,20 @@ class Batch:
     def carry_out(self) -> dict[str, list[Violation]]:
         """The broken promises of each row, by its name."""
         self.broken = {each.row.name: [] for each in self._rows}
-        self._prepare()
-        self._hold()
-        strike(self._fault, self._stage, [each.instance for each in self._rows], self._release)
-        TALLY.kills += 1
-        self._let_end()
-        self._judge()
-        self._clear()
-        for name, violations in self.broken.items():
-            TALLY.row(name, violations)
+        try:
+            self._prepare()
+            self._hold()
+            strike(self._fault, self._stage, [each.instance for each in self._rows], self._release)
+            TALLY.kills += 1
+            self._let_end()
+            self._judge()
+            self._clear()
+        except Exception as error:
+            self._broke(self._rows[0], Kind.OTHER, f"it was not carried out to its end: {error!r}")
+            raise
+        finally:
+            for name, violations in self.broken.items():
+                TALLY.row(name, violations)
         return {name: violations for name, violations in self.broken.items() if violations}
 
     def _prepare(self) -> None:
