@@ -56,10 +56,12 @@ class Ledger:
 
 
 def _read(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row, with the data of events read, which SQLite keeps as text."""
-    return {
-        name: json.loads(value) if name == "data" and isinstance(value, str) else value for name, value in row.items()
-    }
+    """The row, with its documents read, which SQLite keeps as text; an attempt's outcome is a word."""
+    return {name: json.loads(value) if _is_document(name, value) else value for name, value in row.items()}
+
+
+def _is_document(name: str, value: object) -> bool:
+    return name in {"data", "outcome"} and isinstance(value, str) and value.startswith("{")
 
 
 def job_faults(ledger: Ledger, job_id: str) -> list[str]:
