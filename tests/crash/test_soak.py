@@ -151,4 +151,4 @@ def test_nothing_is_lost_doubled_or_left_over(
         load_was = f"{len(list(load.jobs))} jobs of {len(load.guests)} guests"
         print(f"{kills} kills in {time.monotonic() - began:.0f} s: {dict(killed)}; {load_was}")
         TALLY.row("soak", found)
-        assert found == []
+        assert found == [], "\n".join(f"{each.kind}: {each.what}" for each in found)
