@@ -1,5 +1,6 @@
 """Power: a guest off, on, begun anew, standing still, or kept on disk."""
 
+from collections.abc import Callable
 from typing import Any
 
 from models.records import NOTHING, Change, InstanceIs, Json
@@ -155,8 +156,13 @@ class DomainPaused:
         host.power.pause(work.instance)
 
     def undo(self, work: Work[PauseRequest], host: Host) -> None:
-        """Lets it run on."""
-        host.power.unpause(work.instance)
+        """Lets it run on, unless it has gone meanwhile."""
+        _undo(lambda: self.undone(work, host), lambda: host.power.unpause(work.instance))
+
+    def undone(self, work: Work[Any], host: Host) -> bool:
+        """A guest whose process has ended does not stand still."""
+        domain = _running_domain(work, host)
+        return domain is None or domain.state is not DomainState.PAUSED
 
     def changes(self, work: Work[PauseRequest]) -> tuple[Change, ...]:
         """The instance is paused."""
@@ -192,8 +198,13 @@ class DomainUnpaused:
         host.power.unpause(work.instance)
 
     def undo(self, work: Work[UnpauseRequest], host: Host) -> None:
-        """Pauses it."""
-        host.power.pause(work.instance)
+        """Pauses it, unless it has gone meanwhile."""
+        _undo(lambda: self.undone(work, host), lambda: host.power.pause(work.instance))
+
+    def undone(self, work: Work[Any], host: Host) -> bool:
+        """A guest whose process has ended does not run on."""
+        domain = _running_domain(work, host)
+        return domain is None or domain.state is not DomainState.RUNNING
 
     def changes(self, work: Work[UnpauseRequest]) -> tuple[Change, ...]:
         """The instance runs."""
@@ -230,8 +241,12 @@ class DomainSaved:
 
     def undo(self, work: Work[SuspendRequest], host: Host) -> None:
         """Has it go on from what was saved."""
-        if host.power.is_saved(work.instance):
-            host.domains.start(work.instance)
+        _undo(lambda: self.undone(work, host), lambda: host.domains.start(work.instance))
+
+    def undone(self, work: Work[Any], host: Host) -> bool:
+        """A guest that ended before it was saved has nothing to go on from."""
+        domain = _domain_of_ours(work, host)
+        return domain is None or not host.power.is_saved(work.instance)
 
     def changes(self, work: Work[SuspendRequest]) -> tuple[Change, ...]:
         """The instance is suspended."""
@@ -264,6 +279,10 @@ class DomainResumed:
     def undo(self, work: Work[ResumeRequest], host: Host) -> None:
         """A guest that runs is left running; a file that could not be loaded is still there."""
 
+    def undone(self, work: Work[Any], host: Host) -> bool:
+        """A guest that ended right after it went on has nothing to go back to."""
+        return True
+
     def changes(self, work: Work[ResumeRequest]) -> tuple[Change, ...]:
         """The instance runs."""
         return (InstanceIs(InstanceState.RUNNING),)
@@ -275,6 +294,28 @@ def _domain(work: Work[Any], host: Host) -> Domain | NotOurs:
     if domain is None:
         raise _refused(work, "has no domain there")
     return stranger(work, domain) or domain
+
+
+def _domain_of_ours(work: Work[Any], host: Host) -> Domain | None:
+    """The instance's domain, for an undo: where there is none, or another's, nothing is left to undo."""
+    domain = host.domains.find(work.instance)
+    return None if domain is None or stranger(work, domain) is not None else domain
+
+
+def _undo(undone: Callable[[], bool], act: Callable[[], None]) -> None:
+    """Act, unless there is nothing to undo, or no longer, whatever the call came to."""
+    if undone():
+        return
+    try:
+        act()
+    except HostError:
+        if not undone():
+            raise
+
+
+def _running_domain(work: Work[Any], host: Host) -> Domain | None:
+    domain = _domain_of_ours(work, host)
+    return domain if domain is not None and domain.active else None
 
 
 def _refused(work: Work[Any], why: str) -> HostError:

@@ -10,7 +10,7 @@ from tasks.catalogue import OPERATIONS
 from tasks.host import DomainState
 from tests.builders import watched
 from tests.fake_host import FakeHost, Killed, stranger
-from tests.worker.world import Listener, World, die, error_class, states, transient
+from tests.worker.world import Listener, World, die, error_class, permanent, states, transient
 
 pytest_plugins = ["tests.builders"]
 
@@ -26,6 +26,14 @@ FROM_TO = {
 }
 #: Asked again, these find their fact true.
 FOUND_AGAIN = set(FROM_TO) - {"reboot"}
+#: Those that can turn round, and the call whose failure makes them.
+TURNED_ROUND = {
+    "start": "domains.start",
+    "pause": "power.pause",
+    "unpause": "power.unpause",
+    "suspend": "power.save",
+    "resume": "domains.start",
+}
 #: Of a guest in such a state each of these is refused, with these words.
 REFUSED = [
     ("stop", "suspended", "is suspended: resume it, then stop it"),
@@ -53,6 +61,11 @@ def bring(world: World, state: str) -> None:
     if before is not None:
         assert world.run("before", before).job.state is JobState.SUCCEEDED
     world.fake.effects.clear()
+
+
+def ends(world: World) -> None:
+    """The guest's process is gone, and no job's doing."""
+    world.fake.domains.is_now(world.instance, DomainState.SHUT_OFF, "crashed")
 
 
 def state_of(world: World) -> DomainState:
@@ -133,6 +146,30 @@ def test_a_cancel_that_comes_behind_the_effect_comes_too_late(world: World, oper
     world.take("a", world.worker(watched(OPERATIONS[operation], late)))
     assert world.details("a").job.state is JobState.SUCCEEDED
     assert (state_of(world), world.known.state) == (domain, instance)
+
+
+@pytest.mark.parametrize("moment", ["look", "do", "did"])
+@pytest.mark.parametrize("operation", FROM_TO)
+def test_a_guest_that_ends_meanwhile_leaves_nothing_to_an_operator(world: World, operation: str, moment: str) -> None:
+    """The job succeeds or fails, as what it was asked for can still be; it is not set aside."""
+    bring(world, FROM_TO[operation][0])
+    step = OPERATIONS[operation].steps[0].name
+    world.submit("a", operation)
+    world.take("a", world.worker(watched(OPERATIONS[operation], Listener((moment, step), lambda: ends(world)))))
+    assert world.details("a").job.state in {JobState.SUCCEEDED, JobState.FAILED}
+
+
+@pytest.mark.parametrize(("operation", "call"), sorted(TURNED_ROUND.items()))
+def test_a_guest_that_ends_while_its_job_is_undone_leaves_nothing_to_undo(
+    world: World, operation: str, call: str
+) -> None:
+    """The job has failed, and is not set aside."""
+    bring(world, FROM_TO[operation][0])
+    step = OPERATIONS[operation].steps[0].name
+    world.fake.fail(call, permanent())
+    world.submit("a", operation)
+    world.take("a", world.worker(watched(OPERATIONS[operation], Listener(("undo", step), lambda: ends(world)))))
+    assert world.details("a").job.state is JobState.FAILED
 
 
 def test_a_guest_that_does_not_shut_down_is_ended(world: World) -> None:
