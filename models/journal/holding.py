@@ -144,7 +144,8 @@ def _in_one(*, intending: bool) -> Prepared:
         .table_valued(column("way", String), column("at", Integer), column("state", String), name="seen")
         .render_derived()
     )
-    own = (steps.c.job == held.c.id, *_UNDER_MY_EPOCH)
+    # the job's id as a value, too, so that a plan made while the tables were small finds the rows by their key
+    own = (steps.c.job == held.c.id, steps.c.job == bindparam("held"), *_UNDER_MY_EPOCH)
     ended = (
         update(steps)
         .where(*own, steps.c.direction == seen.c.way, steps.c.position == seen.c.at)

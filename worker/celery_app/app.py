@@ -24,9 +24,13 @@ def queue_name(host: str) -> str:
 OPS_QUEUE = "ops"
 
 
+#: How the names of the operations' tasks begin.
+COMPUTE = "compute."
+
+
 def task_name(operation: str) -> str:
     """The Celery task of an operation."""
-    return f"compute.{operation}"
+    return f"{COMPUTE}{operation}"
 
 
 def queue(name: str) -> Queue:

@@ -10,6 +10,9 @@ from typing import Any
 from celery.worker.consumer import Consumer
 from typing_extensions import override
 
+from worker.celery_app.app import COMPUTE
+from worker.celery_app.tracing import ring_tracer
+
 log = logging.getLogger(__name__)
 
 
@@ -31,6 +34,14 @@ class SturdyConsumer(Consumer):
     """Celery's consumer, which survives whatever is put into its queue."""
 
     connection_errors: tuple[type[Exception], ...]
+
+    @override
+    def update_strategies(self) -> None:
+        """Celery's own, with a tracer of ours for the compute tasks."""
+        super().update_strategies()
+        for name, task in self.app.tasks.items():
+            if name.startswith(COMPUTE):
+                task.__trace__ = ring_tracer(task)
 
     @override
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
