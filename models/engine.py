@@ -157,6 +157,12 @@ class Database:
         with self._reader.connect() as connection:
             yield connection
 
+    @contextmanager
+    def write_one(self) -> Iterator[Connection]:
+        """For one statement that writes: on PostgreSQL it is a transaction by itself, which saves BEGIN and COMMIT."""
+        with self._reader.connect() if self.backend == "postgresql" else self.engine.begin() as connection:
+            yield connection
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()

@@ -22,13 +22,31 @@ def insist(
     action: Callable[[], ResultT], *, on: type[Exception] | tuple[type[Exception], ...], for_s: float
 ) -> ResultT:
     """What ``action`` returns; while it raises ``on`` it is tried again, for that many seconds at most."""
+    began = time.monotonic()
+    try:
+        return action()
+    except on as error:
+        first = error
+    left_s = for_s - (time.monotonic() - began)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(on),
-        stop=tenacity.stop_after_delay(for_s),
+        stop=tenacity.stop_after_delay(max(0.0, left_s)),
         wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=5),
         reraise=True,
     )
-    return retrying(action)
+    return retrying(_after(first, action))
+
+
+def _after(first: Exception, action: Callable[[], ResultT]) -> Callable[[], ResultT]:
+    """The action, of which the first call was made already and raised that."""
+    ahead = [first]
+
+    def act() -> ResultT:
+        if ahead:
+            raise ahead.pop()
+        return action()
+
+    return act
 
 
 @dataclass(frozen=True)
@@ -45,18 +63,26 @@ class Patience:
 
     def try_step(self, cycle: Callable[[], ResultT]) -> ResultT:
         """What ``cycle`` (look, do, look) returns; it is repeated on errors that pass, then the last one is raised."""
+        began = time.monotonic()
+        try:
+            return cycle()
+        except HostError as error:
+            if error.error_class not in PASSING:
+                raise
+            first = error
+        left_s = self.in_all_s - (time.monotonic() - began)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(
                 lambda error: isinstance(error, HostError) and error.error_class in PASSING
             ),
-            stop=tenacity.stop_after_attempt(self.attempts) | tenacity.stop_after_delay(self.in_all_s),
+            stop=tenacity.stop_after_attempt(self.attempts) | tenacity.stop_after_delay(max(0.0, left_s)),
             wait=tenacity.wait_exponential_jitter(
                 multiplier=self.first_pause_s, max=self.longest_pause_s, jitter=self.first_pause_s
             ),
             sleep=self.sleep,
             reraise=True,
         )
-        return retrying(cycle)
+        return retrying(_after(first, cycle))
 
     def wait_after(self, waits: int) -> timedelta:
         """How long a job stays waiting when it has waited ``waits`` times without getting on."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import Connection, String, Uuid, bindparam, insert, literal, select
+from sqlalchemy import Connection, String, Uuid, bindparam, insert, literal, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.engine import Database, now_in_database
@@ -27,6 +27,7 @@ class Accepted:
 
     job: JobRecord
     new: bool
+    instance_locked: bool = False  #: until the end of the transaction that accepted it
 
 
 _BY_ID = Prepared(select(jobs).where(jobs.c.id == bindparam("id")))
@@ -96,6 +97,7 @@ def _in_one() -> Prepared:
             ).where(~select(there.c.id).exists()),
         )
         .on_conflict_do_nothing(index_elements=["id"])
+        .returning(instances.c.id)
         .cte("instance")
     )
     new = _new_job(postgresql).cte("new")
@@ -119,7 +121,8 @@ def _in_one() -> Prepared:
         )
         .cte("event")
     )
-    return Prepared(select(*(new.c[column.key] for column in jobs.c)).add_cte(instance, run, event))
+    locked = or_(select(there.c.id).exists(), select(instance.c.id).exists()).label("instance_locked")
+    return Prepared(select(*(new.c[column.key] for column in jobs.c), locked).add_cte(run, event))
 
 
 _IN_ONE = _in_one()
@@ -142,7 +145,8 @@ def accept_within(connection: Connection, submission: Submission, *, outbox: boo
         return _same(submission, _BY_ID.row(connection, {"id": submission.id}))
     if outbox:
         leave_in_outbox(connection, submission.id, 1, OutboxKind.RING, submission.host)
-    return Accepted(job_from_row(row), new=True)
+    locked = connection.dialect.name == "sqlite" or row.instance_locked  # SQLite has one writer at a time
+    return Accepted(job_from_row(row), new=True, instance_locked=locked)
 
 
 def known(database: Database, submission: Submission) -> Accepted | None:

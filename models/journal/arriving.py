@@ -26,6 +26,9 @@ def accept_and_claim(  # noqa: PLR0913  # who claims what
     try:
         with database.write() as connection:
             accepted = accept_within(connection, submission, outbox=False)
-            return accepted, claim_within(connection, submission.id, claimant, terms_of, outbox=outbox, seen=seen)
+            claimed = claim_within(
+                connection, submission.id, claimant, terms_of, outbox=outbox, seen=seen, locked=accepted.instance_locked
+            )
+            return accepted, claimed
     except HostHeldError as held:
         return accept(database, submission, outbox=False), held.not_now

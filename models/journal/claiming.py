@@ -14,6 +14,7 @@ from sqlalchemy import (
     Row,
     and_,
     bindparam,
+    exists,
     or_,
     select,
     update,
@@ -22,7 +23,7 @@ from sqlalchemy import (
 from models.availability import hold as hold_of_host
 from models.availability import refusal as refusal_of_host
 from models.engine import Database, now_in_database
-from models.journal.events import leave_in_outbox, record_event
+from models.journal.events import event_values, leave_in_outbox, record_event
 from models.journal.quarantining import ended_its_workers, set_aside
 from models.journal.superseding import Terms, other_host, supersede, yields
 from models.journal.taking import take
@@ -39,7 +40,7 @@ from models.states import (
     OutboxKind,
     StepState,
 )
-from models.tables import hosts, instances, jobs
+from models.tables import devices, hosts, instances, jobs
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,18 @@ _INSTANCE_OF = (
     .with_for_update()
     .cte("instance_of")
 )
-#: The job with its instance: two rows that are locked in this order.
+_other = jobs.alias("other")
+#: The job with its instance: two rows that are locked in this order. What else it tells may be older than the lock.
 _JOB = Prepared(
     select(
         jobs,
         _INSTANCE_OF.c.epoch.label("instance_epoch"),
         _INSTANCE_OF.c.host.label("instance_host"),
         _INSTANCE_OF.c.state.label("instance_state"),
+        exists()
+        .where(_other.c.instance == jobs.c.instance, _other.c.id != jobs.c.id, _other.c.ended_at.is_(None))
+        .label("has_others"),
+        exists().where(devices.c.instance == jobs.c.instance).label("has_devices"),
     )
     .join(_INSTANCE_OF, _INSTANCE_OF.c.id == jobs.c.instance)
     .where(jobs.c.id == bindparam("wanted"))
@@ -158,8 +164,13 @@ def claim_within(  # noqa: PLR0913  # who claims what
     *,
     outbox: bool,
     seen: int = 0,
+    locked: bool = False,
 ) -> Lease | NotNow:
-    """`claim`, as a part of a transaction, which a HostHeldError must end."""
+    """`claim`, as a part of a transaction, which a HostHeldError must end.
+
+    ``locked``: an earlier statement of the transaction has locked the instance's row, so that nothing of what is read
+    of it can be older than the lock.
+    """
     row = _JOB.row(connection, {"wanted": job_id})
     if row is None:
         return NotNow(f"there is no job {job_id}")
@@ -176,13 +187,17 @@ def claim_within(  # noqa: PLR0913  # who claims what
     if row.state is JobState.QUEUED and _lives_elsewhere(row, claimant.host):
         return _redirect(connection, job, row.instance_host, outbox=outbox)
     # a job that was begun holds its instance already, and superseded whom it would at its first claim
-    standing_before = _before(connection, job) if row.state is JobState.QUEUED else []
+    alone = row.state is not JobState.QUEUED or (locked and not row.has_others)
+    standing_before = [] if alone else _before(connection, job)
     held_by = [other for other in standing_before if not yields(other, job, terms)]
     if held_by:
         return NotNow(f"job {held_by[0].id} of the same instance comes first ({held_by[0].state})")
     epoch = row.instance_epoch + 1
     ended = tuple(supersede(connection, other, job, epoch, outbox=outbox) for other in standing_before)
-    lease = _take(connection, job, row.instance_state, terms, claimant, epoch, standing_before, seen)
+    has_devices = row.has_devices or not locked
+    lease = _take(
+        connection, job, row.instance_state, terms, claimant, epoch, standing_before, seen, has_devices=has_devices
+    )
     return replace(lease, ended=ended)
 
 
@@ -230,6 +245,8 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
     epoch: int,
     superseded: Sequence[JobRecord],
     seen: int,
+    *,
+    has_devices: bool,
 ) -> Lease:
     first = job.state is JobState.QUEUED
     peer = (terms.peer or other_host(connection, superseded, claimant.host)) if first else job.peer
@@ -255,26 +272,24 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
             "other_host": peer,
             "only_forward": takes_debts,
             "seen": seen,
+            **event_values(
+                job.id,
+                job.run,
+                EventType.CLAIMED,
+                data={
+                    "epoch": epoch,
+                    "host": claimant.host,
+                    "worker": str(claimant.worker),
+                    "took_over": job.state is JobState.RUNNING,
+                    "superseded": [other.id for other in superseded],
+                    "version": terms.version,
+                    "peer": peer,
+                },
+            ),
         },
     )
     if sequence is None:
         raise HostHeldError(_held(connection, claimant, seen, begins=first))
-    record_event(
-        connection,
-        job.id,
-        job.run,
-        EventType.CLAIMED,
-        data={
-            "epoch": epoch,
-            "host": claimant.host,
-            "host_sequence": sequence,
-            "worker": str(claimant.worker),
-            "took_over": job.state is JobState.RUNNING,
-            "superseded": [other.id for other in superseded],
-            "version": terms.version,
-            "peer": peer,
-        },
-    )
     if takes_debts:
         record_event(connection, job.id, job.run, EventType.PAST_RETURN)
     return Lease(
@@ -282,7 +297,7 @@ def _take(  # noqa: PLR0913, PLR0917  # one claim, written in one place
         worker=claimant.worker,
         host=claimant.host,
         steps=_begun_steps(terms.steps, epoch) if first else steps_of(connection, job.id, job.run),
-        devices=devices_of(connection, job.instance),
+        devices=devices_of(connection, job.instance) if has_devices else (),
         host_sequence=sequence,
         superseded=tuple(other.id for other in superseded),
         peer=None if peer is None else _seen_from(connection, claimant.host, job.home, peer),

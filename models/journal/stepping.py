@@ -73,7 +73,9 @@ def advance(database: Database, lease: Lease, seen: Sequence[Seen], intend: Inte
 
 
 def _advance(database: Database, lease: Lease, seen: Sequence[Seen], intend: Intend | None) -> Advanced:
-    with database.write() as connection:
+    more = any(fact.changes or fact.passes_return for fact in seen)
+    more |= intend is not None and (intend.passes_return or bool(intend.reserves))
+    with database.write() if more else database.write_one() as connection:
         held = hold_and_intend(connection, lease, seen, intend)
         if intend is None:
             return Advanced(cancelled=False)

@@ -14,16 +14,19 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     select,
     update,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.dml import UpdateBase
 
 from models.engine import now_in_database
+from models.journal.events import APPENDED
 from models.prepared import Prepared, Values
 from models.records import JobRecord
 from models.states import Direction, HostState, JobState, StepState
-from models.tables import hosts, instances, jobs, steps
+from models.tables import hosts, instances, job_events, jobs, steps
 
 _RAISE_EPOCH = (
     update(instances)
@@ -83,9 +86,26 @@ def _take_in_one(raise_sequence: UpdateBase, take: UpdateBase, also: UpdateBase)
     """
     sequence = raise_sequence.cte("sequence")
     taken = take.cte("taken")
+    event = (
+        insert(job_events)
+        .from_select(
+            ["job", "run", "actor", "type", "data", "at"],
+            select(
+                taken.c.id,
+                taken.c.run,
+                bindparam("event_actor", type_=String),
+                bindparam("event_type", type_=String),
+                bindparam("event_data", type_=JSONB).op("||")(
+                    func.jsonb_build_object(literal_column("'host_sequence'"), sequence.c.sequence)
+                ),
+                now_in_database(),
+            ),
+        )
+        .cte("event")
+    )
     number = select(sequence.c.sequence).scalar_subquery().label("host_sequence")
     shown = select(*(taken.c[each.key] for each in jobs.c), number)
-    return Prepared(shown.add_cte(_RAISE_EPOCH.cte("raised"), also.cte("its_steps")))
+    return Prepared(shown.add_cte(_RAISE_EPOCH.cte("raised"), also.cte("its_steps"), event))
 
 
 def _steps_begun_in_one() -> UpdateBase:
@@ -119,7 +139,11 @@ _TAKEN_NOW = {True: Prepared(_TAKE_FIRST), False: Prepared(_TAKE_AGAIN)}
 
 
 def take(connection: Connection, job: JobRecord, names: Sequence[str], values: Values) -> tuple[Any, int | None]:
-    """Write the claim's own rows; the job's, and the host's sequence: None where the host may claim nothing."""
+    """Write the claim's own rows and its event; the job's row, and the host's sequence.
+
+    There is no sequence where the host may claim nothing: then what was written must not stay. The event's data are
+    among the values, but for the sequence.
+    """
     first = job.state is JobState.QUEUED
     if connection.dialect.name == "postgresql":
         statement = _TAKE_FIRST_IN_ONE if first else _TAKE_AGAIN_IN_ONE
@@ -131,6 +155,8 @@ def take(connection: Connection, job: JobRecord, names: Sequence[str], values: V
         return None, None
     _EPOCH_RAISED.run(connection, values)
     row = _TAKEN_NOW[first].row(connection, values)
+    told = {**values["event_data"], "host_sequence": raised.sequence}
+    APPENDED.run(connection, {**values, "event_data": told})
     if not first:
         _STEPS_TAKEN_AGAIN.run(connection, values)
     elif names:
