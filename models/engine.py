@@ -22,7 +22,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 from typing_extensions import override
 
-from models.prepared import tell
+from models.prepared import Alone, Speaker, tell
 
 #: How long a SQLite writer waits for another one, in seconds, before it is an error.
 SQLITE_BUSY_TIMEOUT_S = 30
@@ -158,10 +158,33 @@ class Database:
             yield connection
 
     @contextmanager
-    def write_one(self) -> Iterator[Connection]:
-        """For one statement that writes: on PostgreSQL it is a transaction by itself, which saves BEGIN and COMMIT."""
-        with self._reader.connect() if self.backend == "postgresql" else self.engine.begin() as connection:
-            yield connection
+    def one(self) -> Iterator[Speaker]:
+        """For one prepared statement, which is a transaction by itself: there is nothing to begin or to commit.
+
+        On SQLite it must be one that reads: a writer there says BEGIN IMMEDIATE first.
+        """
+        raw = self.engine.raw_connection()
+        try:
+            driver: Any = raw.driver_connection
+            if self.backend == "postgresql":
+                driver.autocommit = True
+            try:
+                yield Alone(self.engine.dialect, raw)
+            finally:
+                if self.backend == "postgresql" and raw.is_valid and not driver.closed:
+                    driver.autocommit = False
+        finally:
+            raw.close()
+
+    @contextmanager
+    def write_one(self) -> Iterator[Speaker]:
+        """For one prepared statement that writes."""
+        if self.backend == "postgresql":
+            with self.one() as alone:
+                yield alone
+        else:
+            with self.write() as connection:
+                yield connection
 
     def close(self) -> None:
         """Close all connections."""

@@ -97,7 +97,7 @@ def undelivered(  # noqa: PLR0913  # a query's conditions
 
 def undelivered_of(database: Database, of_jobs: Sequence[str], limit: int = 100) -> list[Letter]:
     """The letters of these jobs that are not yet delivered, the oldest first."""
-    with database.read() as connection:
+    with database.one() as connection:
         return [
             _letter(row) for row in _UNDELIVERED_OF_JOBS.rows(connection, {"of_jobs": list(of_jobs), "at_most": limit})
         ]
@@ -106,7 +106,7 @@ def undelivered_of(database: Database, of_jobs: Sequence[str], limit: int = 100)
 def due(database: Database, host: str, but: Sequence[int] = (), limit: int = 200) -> list[Letter]:
     """The oldest letters that the host's worker should look after: its jobs' outcomes, and what others left lying."""
     asked = {"here": host, "but": [str(number) for number in but], "at_most": limit}
-    with database.read() as connection:
+    with database.one() as connection:
         return [_letter(row) for row in _DUE.rows(connection, asked)]
 
 

@@ -9,9 +9,9 @@ import re
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import ARRAY, JSON, Boolean, ColumnElement, Connection, Dialect, Select, String, bindparam
+from sqlalchemy import ARRAY, JSON, Boolean, ColumnElement, Dialect, PoolProxiedConnection, Select, String, bindparam
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.ext.compiler import compiles
@@ -26,6 +26,8 @@ Values = Mapping[str, Any]
 _Convert = Callable[[Any], Any]
 
 NONE: Values = {}
+
+_PLAIN = re.compile(r"[\w .:-]+", re.ASCII)
 
 #: SQLite's driver takes values by name, too.
 _NAMED: Mapping[str, Dialect] = {"sqlite": sqlite.dialect(paramstyle="named")}
@@ -44,6 +46,36 @@ class _Form:
     row: Callable[[Sequence[Any]], Any]
 
 
+class Speaker(Protocol):
+    """What a prepared statement is given to: a `Connection`, or what is less of one."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The words of the database."""
+        ...
+
+    @property
+    def connection(self) -> PoolProxiedConnection:
+        """The driver's connection."""
+        ...
+
+    def invalidate(self, exception: BaseException | None = None) -> None:
+        """It is lost, and not to be used again."""
+        ...
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A driver's connection for one statement."""
+
+    dialect: Dialect
+    connection: PoolProxiedConnection
+
+    def invalidate(self, exception: BaseException | None = None) -> None:
+        """It is lost, and not to be used again."""
+        self.connection.invalidate(exception)
+
+
 class Prepared:
     """A statement whose every value is bound by name, or its own; ``columns`` are those of an insert that are given.
 
@@ -56,7 +88,7 @@ class Prepared:
         self._columns = columns
         self._forms: dict[str, _Form] = {}
 
-    def rows(self, connection: Connection, values: Values = NONE) -> list[Any]:
+    def rows(self, connection: Speaker, values: Values = NONE) -> list[Any]:
         """What it selects or returns."""
         form = self._form(connection.dialect)
         cursor = self._execute(connection, form, values)
@@ -72,14 +104,14 @@ class Prepared:
             ]
         return [form.row(row) for row in found]
 
-    def row(self, connection: Connection, values: Values = NONE) -> Any:  # noqa: ANN401  # its columns, by name
+    def row(self, connection: Speaker, values: Values = NONE) -> Any:  # noqa: ANN401  # its columns, by name
         """The only row, or None; raises LookupError if there are more."""
         found = self.rows(connection, values)
         if len(found) > 1:
             raise LookupError(f"{len(found)} rows where there is one at most: {self.statement}")
         return found[0] if found else None
 
-    def run(self, connection: Connection, values: Values = NONE) -> int:
+    def run(self, connection: Speaker, values: Values = NONE) -> int:
         """How many rows it wrote."""
         form = self._form(connection.dialect)
         cursor = self._execute(connection, form, values)
@@ -88,7 +120,7 @@ class Prepared:
         finally:
             cursor.close()
 
-    def run_each(self, connection: Connection, many: Sequence[Values]) -> int:
+    def run_each(self, connection: Speaker, many: Sequence[Values]) -> int:
         """Run it for each of these; how many rows it wrote in all."""
         form = self._form(connection.dialect)
         taken = [self._taken(form, values) for values in many]
@@ -101,7 +133,7 @@ class Prepared:
         finally:
             cursor.close()
 
-    def _execute(self, connection: Connection, form: _Form, values: Values) -> Any:  # noqa: ANN401  # the driver's own
+    def _execute(self, connection: Speaker, form: _Form, values: Values) -> Any:  # noqa: ANN401  # the driver's own
         taken = self._taken(form, values)
         cursor = _cursor(connection)
         try:
@@ -142,7 +174,7 @@ class InOne:
         *before, last = statements
         self._all = Prepared(last.add_cte(*(statement.cte(f"part_{at}") for at, statement in enumerate(before))))
 
-    def run(self, connection: Connection, values: Values) -> None:
+    def run(self, connection: Speaker, values: Values) -> None:
         """Write the rows."""
         if connection.dialect.name == "postgresql":
             self._all.run(connection, values)
@@ -161,6 +193,26 @@ class Several(TypeDecorator[Sequence[str]]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """PostgreSQL has arrays."""
         return dialect.type_descriptor(ARRAY(String()) if dialect.name == "postgresql" else JSON())
+
+
+class Listed(TypeDecorator[Sequence[str | int]]):
+    """A PostgreSQL array of plain words, or of numbers, in the database's own writing.
+
+    The driver would look at each to find out what it is, which takes longer than all else that it does.
+    """
+
+    impl = String
+    cache_ok = True
+
+    @override
+    def process_bind_param(self, value: Sequence[str | int] | None, dialect: Dialect) -> str | None:
+        """As the database reads it; raises ValueError for what is no plain word."""
+        if value is None:
+            return None
+        words = [str(each) for each in value]
+        if not all(_PLAIN.fullmatch(word) for word in words):
+            raise ValueError(f"not plain words: {value}")
+        return "{" + ",".join(f'"{word}"' for word in words) + "}"
 
 
 class among(FunctionElement[bool]):  # noqa: N801  # SQL functions are written in lower case
@@ -185,7 +237,7 @@ def _among_in_postgresql(element: among, compiler: SQLCompiler, **options: Any) 
     return f"({column} = ANY ({values}))"
 
 
-def tell(connection: Connection, sql: str) -> None:
+def tell(connection: Speaker, sql: str) -> None:
     """Give the driver a statement without values or an answer."""
     cursor = _cursor(connection)
     try:
@@ -243,11 +295,11 @@ def _outward(kind: TypeEngine[Any], dialect: Dialect) -> _Convert | None:
     return kind.dialect_impl(dialect).result_processor(dialect, None)
 
 
-def _cursor(connection: Connection) -> Any:  # noqa: ANN401  # the driver's own
+def _cursor(connection: Speaker) -> Any:  # noqa: ANN401  # the driver's own
     return connection.connection.cursor()
 
 
-def _wrapped(connection: Connection, cursor: Any, sql: str, error: Exception) -> BaseException:  # noqa: ANN401
+def _wrapped(connection: Speaker, cursor: Any, sql: str, error: Exception) -> BaseException:  # noqa: ANN401
     """The error as SQLAlchemy would have raised it; a connection that is lost is not used again."""
     dialect = connection.dialect
     lost = dialect.is_disconnect(error, connection.connection, cursor)  # type: ignore[arg-type]

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
+from weakref import WeakKeyDictionary
 
 from models.engine import OUT_OF_REACH, Database
 from models.journal.claiming import Lease
@@ -96,7 +97,7 @@ class Run:
 
         state = self.patience.try_step(cycle)
         changes = () if state is StepState.SKIPPED else step.changes(work)
-        if isinstance(step, TellingWarnings):
+        if _tells_warnings(step):
             self.warnings += step.warnings(work)
         only_forward = step.name == self.operation.no_return_after
         self._saw(Seen(record.position, state, changes=changes, passes_return=only_forward))
@@ -143,7 +144,7 @@ class Run:
         """Commit the intent; from then on the fact may be of this job's making, whatever becomes of the attempt."""
         intent = work.intent if work.intended else {**step.plan(work, self.host), **found}
         work = replace(work, intent=intent, intended=True)
-        reserves = step.reserves(work) if isinstance(step, Reserving) else ()
+        reserves = step.reserves(work) if _reserves(step) else ()
         passes_return = self.operation.is_past_return(step.name)
         attempt = self._intend(Intend(record.position, intent, passes_return=passes_return, reserves=reserves))
         if passes_return:
@@ -159,7 +160,7 @@ class Run:
         not see the unpublished half of an effect.
         """
         work = self._work(made)
-        reserved = step.reserves(work) if isinstance(step, Reserving) else ()
+        reserved = step.reserves(work) if _reserves(step) else ()
         taken_back = _reversed((*reserved, *step.changes(work)))
         afterwards = replace(work, intended=False, devices=_with_changes(self.devices, taken_back))
 
@@ -252,6 +253,30 @@ class Run:
         seen = tuple(self._seen)
         self._seen.clear()
         return seen
+
+
+class _Fitting:
+    """Which steps fit which protocol: Python looks at each of its methods every time that it is asked."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Any, dict[type, bool]] = WeakKeyDictionary()
+
+    def __call__(self, step: Step[Any], kind: type) -> bool:
+        known = self._known.setdefault(step, {})
+        if kind not in known:
+            known[kind] = isinstance(step, kind)
+        return known[kind]
+
+
+_fits = _Fitting()
+
+
+def _tells_warnings(step: Step[Any]) -> TypeGuard[TellingWarnings]:
+    return _fits(step, TellingWarnings)
+
+
+def _reserves(step: Step[Any]) -> TypeGuard[Reserving]:
+    return _fits(step, Reserving)
 
 
 def _judge(step: Step[Any], sight: Sight, work: Work[Any]) -> StepState:

@@ -151,7 +151,7 @@ def accept_within(connection: Connection, submission: Submission, *, outbox: boo
 
 def known(database: Database, submission: Submission) -> Accepted | None:
     """What `accept` would return where the job is there already; None if it is not. It only reads."""
-    with database.read() as connection:
+    with database.one() as connection:
         row = _BY_ID.row(connection, {"id": submission.id})
         return None if row is None else _same(submission, row)
 

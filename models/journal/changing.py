@@ -1,11 +1,11 @@
 """Changing: what a step's fact means for the inventory, written in the step's own commit."""
 
-from sqlalchemy import Connection, bindparam, delete, update
+from sqlalchemy import bindparam, delete, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.engine import now_in_database
 from models.journal.claiming import Lease
-from models.prepared import Prepared
+from models.prepared import Prepared, Speaker
 from models.records import Change, DeviceAdded, DeviceChanged, DeviceRemoved, InstanceIs, InstanceMoved
 from models.states import InstanceState
 from models.tables import devices, instances
@@ -43,7 +43,7 @@ _DEVICE_IS = {
 _DEVICE_GONE = Prepared(delete(devices).where(*_SAME_DEVICE))
 
 
-def apply(connection: Connection, lease: Lease, change: Change) -> None:
+def apply(connection: Speaker, lease: Lease, change: Change) -> None:
     """Write the change of the job's instance."""
     of = {"of": lease.job.instance}
     match change:
@@ -69,7 +69,7 @@ def apply(connection: Connection, lease: Lease, change: Change) -> None:
             _INSTANCE_MOVED.run(connection, of | {"mine": lease.epoch, "new_host": host})
 
 
-def want(connection: Connection, lease: Lease, state: InstanceState) -> None:
+def want(connection: Speaker, lease: Lease, state: InstanceState) -> None:
     """Write what the job's instance is to be from here on, whatever becomes of its host."""
     wanted = {"of": lease.job.instance, "mine": lease.epoch, "new_wanted": state}
     _INSTANCE_WANTED.run(connection, wanted)

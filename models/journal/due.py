@@ -73,7 +73,7 @@ def claimable_jobs(  # noqa: PLR0913  # a query's conditions
         "superseding": list(superseding),
         "at_most": limit,
     }
-    with database.read() as connection:
+    with database.one() as connection:
         return [job_from_row(row) for row in _CLAIMABLE.rows(connection, asked)]
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert
+from sqlalchemy import bindparam, insert
 
 from models.engine import now_in_database
-from models.prepared import Prepared, Values
+from models.prepared import Prepared, Speaker, Values
 from models.records import NOTHING, ErrorRecord, JobRecord, Json
 from models.states import EventType, JobState, OutboxKind
 from models.tables import job_events, outbox
@@ -35,7 +35,7 @@ LEFT = Prepared(LEAVE)
 
 
 def record_event(  # noqa: PLR0913  # the columns of one row
-    connection: Connection, job: str, run: int, event: EventType, *, actor: str = WORKER, data: Json = NOTHING
+    connection: Speaker, job: str, run: int, event: EventType, *, actor: str = WORKER, data: Json = NOTHING
 ) -> None:
     """Append an event to the job's history."""
     APPENDED.run(connection, event_values(job, run, event, actor=actor, data=data))
@@ -46,7 +46,7 @@ def event_values(job: str, run: int, event: EventType, *, actor: str = WORKER, d
     return {"event_job": job, "event_run": run, "event_actor": actor, "event_type": event, "event_data": dict(data)}
 
 
-def leave_in_outbox(connection: Connection, job: str, run: int, kind: OutboxKind, host: str) -> None:
+def leave_in_outbox(connection: Speaker, job: str, run: int, kind: OutboxKind, host: str) -> None:
     """Leave something for the broker to be told; whoever commits tries at once, the relay is the backstop."""
     LEFT.run(connection, letter_values(job, run, kind, host))
 

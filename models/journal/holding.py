@@ -18,6 +18,7 @@ from sqlalchemy import (
     Uuid,
     and_,
     bindparam,
+    cast,
     column,
     func,
     insert,
@@ -31,7 +32,7 @@ from models.engine import now_in_database
 from models.journal.changing import apply
 from models.journal.claiming import Lease
 from models.journal.events import record_event
-from models.prepared import Prepared, Values
+from models.prepared import Listed, Prepared, Speaker, Values
 from models.records import Change, Json
 from models.states import AttemptOutcome, Direction, EventType, JobState, StepState
 from models.tables import instances, jobs, step_attempts, steps
@@ -139,9 +140,9 @@ def _in_one(*, intending: bool) -> Prepared:
     locked = _HELD.cte("locked")
     seen = (
         func.unnest(
-            bindparam("seen_ways", type_=ARRAY(String)),
-            bindparam("seen_at", type_=ARRAY(Integer)),
-            bindparam("seen_states", type_=ARRAY(String)),
+            cast(bindparam("seen_ways", type_=Listed()), ARRAY(String)),
+            cast(bindparam("seen_at", type_=Listed()), ARRAY(Integer)),
+            cast(bindparam("seen_states", type_=Listed()), ARRAY(String)),
         )
         .table_valued(column("way", String), column("at", Integer), column("state", String), name="seen")
         .render_derived()
@@ -153,7 +154,7 @@ def _in_one(*, intending: bool) -> Prepared:
     there = select(func.count()).select_from(
         seen.join(steps, and_(*own, steps.c.direction == seen.c.way, steps.c.position == seen.c.at))
     )
-    sound = there.scalar_subquery() == func.cardinality(bindparam("seen_at", type_=ARRAY(Integer)))
+    sound = there.scalar_subquery() == func.cardinality(cast(bindparam("seen_at", type_=Listed()), ARRAY(Integer)))
     if intending:
         sound = and_(sound, select(steps.c.position).where(*own, meant).exists())
     held = select(locked).where(sound).cte("held")
@@ -235,7 +236,7 @@ def hold(connection: Connection, lease: Lease, seen: Sequence[Seen] = ()) -> Hel
     return hold_and_intend(connection, lease, seen, None)
 
 
-def hold_and_intend(connection: Connection, lease: Lease, seen: Sequence[Seen], intend: Intend | None) -> Held:
+def hold_and_intend(connection: Speaker, lease: Lease, seen: Sequence[Seen], intend: Intend | None) -> Held:
     """`hold`, and write the intent, if no cancel is in its way; what it reserves is not written yet."""
     passes = any(fact.passes_return for fact in seen)
     regardless = passes or (intend is not None and intend.direction is Direction.UNDO)
@@ -265,7 +266,7 @@ def hold_and_intend(connection: Connection, lease: Lease, seen: Sequence[Seen], 
 
 
 def _hold_in_one(  # noqa: PLR0913  # what the statement is about
-    connection: Connection,
+    connection: Speaker,
     lease: Lease,
     asked: Values,
     seen: Sequence[Seen],
@@ -287,13 +288,13 @@ def _hold_in_one(  # noqa: PLR0913  # what the statement is about
     return _HOLD_RECORD_AND_INTEND.row(connection, asked | new)
 
 
-def pass_return(connection: Connection, lease: Lease) -> None:
+def pass_return(connection: Speaker, lease: Lease) -> None:
     """From here on there is only forward; said once."""
     if _PASS_RETURN.run(connection, _held(lease)):
         record_event(connection, lease.job.id, lease.job.run, EventType.PAST_RETURN)
 
 
-def _record_ended(connection: Connection, lease: Lease, seen: Sequence[Seen]) -> None:
+def _record_ended(connection: Speaker, lease: Lease, seen: Sequence[Seen]) -> None:
     if not seen:
         return
     about = [
@@ -321,7 +322,7 @@ def expect(written: int, wanted: int, lease: Lease, what: str) -> None:
         raise OvertakenError(f"job {lease.job.id}: {what} is no longer of epoch {lease.epoch}")
 
 
-def _record_intent(connection: Connection, lease: Lease, intend: Intend) -> int:
+def _record_intent(connection: Speaker, lease: Lease, intend: Intend) -> int:
     about = of_step(lease, intend.direction, intend.position)
     new = {"on_host": lease.host, "new_intent": dict(intend.intent)}
     written = _STEP_INTENDED.row(connection, about | new)

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Integer,
     String,
     bindparam,
+    cast,
     column,
     func,
     insert,
@@ -23,7 +24,7 @@ from sqlalchemy.sql.dml import UpdateBase
 
 from models.engine import now_in_database
 from models.journal.events import APPENDED
-from models.prepared import Prepared, Values
+from models.prepared import Listed, Prepared, Values
 from models.records import JobRecord
 from models.states import Direction, HostState, JobState, StepState
 from models.tables import hosts, instances, job_events, jobs, steps
@@ -110,7 +111,10 @@ def _take_in_one(raise_sequence: UpdateBase, take: UpdateBase, also: UpdateBase)
 
 def _steps_begun_in_one() -> UpdateBase:
     named = (
-        func.unnest(bindparam("positions", type_=ARRAY(Integer)), bindparam("names", type_=ARRAY(String)))
+        func.unnest(
+            cast(bindparam("positions", type_=Listed()), ARRAY(Integer)),
+            cast(bindparam("names", type_=Listed()), ARRAY(String)),
+        )
         .table_valued(column("at", Integer), column("name", String), name="named")
         .render_derived()
     )

@@ -163,20 +163,20 @@ class Postman(threading.Thread):
             errands = self._take_errands(max(0.0, due_at - time.monotonic()))
             now = time.monotonic()
             claims |= {errand.job.id: errand for errand in errands if isinstance(errand, _Claim)}
-            looks = [errand for errand in errands if isinstance(errand, _Look)]
-            looked_for = {look.job_id for look in looks}
-            for job_id in [job_id for job_id, claim in claims.items() if job_id in looked_for or claim.due <= now]:
+            looks = {errand.job_id: errand for errand in errands if isinstance(errand, _Look)}
+            for job_id in [job_id for job_id, claim in claims.items() if job_id in looks or claim.due <= now]:
                 self._patiently(self._say_started, claims.pop(job_id))
             for errand in errands:
                 if isinstance(errand, _Progress):
                     self._patiently(self._say_progress, errand)
             if looks:
-                self._patiently(self._deliver_for, *looks)
-                for look in looks:
-                    look.done.set()
-            if any(isinstance(errand, _End) for errand in errands):
+                self._patiently(self._deliver_for, *looks.values())
+            ending = any(isinstance(errand, _End) for errand in errands)
+            if ending:
                 for claim in claims.values():
                     self._patiently(self._say_started, claim)
+            self._patiently(self._flush_events)
+            if ending:
                 return
             if now >= next_round:
                 self._patiently(self._make_round)
@@ -218,16 +218,20 @@ class Postman(threading.Thread):
 
     def _deliver_for(self, *looks: _Look) -> None:
         """Deliver the letters of these jobs; each caller goes on as soon as its job's are with the broker."""
-        last = {look.job_id: look for look in looks}
-        with self._noting() as note:
-            letters = undelivered_of(self._database, list(last))
-            of = Counter(letter.job.id for letter in letters)
-            for letter in letters:
-                if not self._is_anothers(letter):
-                    self._deliver(letter, note)
-                of[letter.job.id] -= 1
-                if not of[letter.job.id]:
-                    last[letter.job.id].done.set()
+        waiting = {look.job_id: look.done for look in looks}
+        try:
+            with self._noting() as note:
+                letters = undelivered_of(self._database, list(waiting))
+                left = Counter(letter.job.id for letter in letters)
+                for letter in letters:
+                    if not self._is_anothers(letter):
+                        self._deliver(letter, note)
+                    left[letter.job.id] -= 1
+                    if not left[letter.job.id]:
+                        waiting.pop(letter.job.id).set()
+        finally:
+            for done in waiting.values():
+                done.set()
 
     @contextmanager
     def _noting(self) -> Iterator[Callable[[Letter], None]]:
@@ -237,6 +241,7 @@ class Postman(threading.Thread):
             yield done.append
         finally:
             if done:
+                self._flush_events()
                 delivered(self._database, *done)
 
     def _is_anothers(self, letter: Letter) -> bool:
@@ -330,9 +335,16 @@ class Postman(threading.Thread):
             return
         if self._events is None:
             self._events = self._app.events.Dispatcher(
-                self._app.connection_for_write(), hostname=self._worker_name, enabled=True
+                self._app.connection_for_write(),
+                hostname=self._worker_name,
+                enabled=True,
+                buffer_group={"task"},  # one message for all that there is to tell at a time
             )
         self._events.send(kind, uuid=job.id, **fields)
+
+    def _flush_events(self) -> None:
+        if self._events is not None:
+            self._events.flush()
 
 
 def _with_ids(job_id: str, kind: str, links: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
