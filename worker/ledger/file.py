@@ -10,6 +10,8 @@ from worker.ledger.entries import Begun, Entry, entry_of, line_of
 
 #: How large a file may become, in bytes: with the one set aside, some ten thousands of jobs are remembered.
 FILE_MAX_BYTES: Final = 16 * 1024**2
+#: What of the end of a file a worker reads as it starts, in bytes.
+TAIL_BYTES: Final = 256 * 1024
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
@@ -37,16 +39,26 @@ class LedgerFile:
 
     def read(self) -> Iterator[Entry]:
         """All that is kept, oldest first; a line that was torn is passed over."""
+        return self._entries(None)
+
+    def tail(self) -> Iterator[Entry]:
+        """The newest of it, some hundred lines: enough for a worker that starts."""
+        return self._entries(TAIL_BYTES)
+
+    def _entries(self, at_most: int | None) -> Iterator[Entry]:
+        """``at_most`` so many bytes of the end of each file."""
         for path in (self.older, self.path):
             try:
                 file = path.open("rb")
             except FileNotFoundError:
                 continue
             with file:
-                for line in file:
-                    entry = entry_of(line)
-                    if entry is not None:
-                        yield entry
+                if at_most is not None and (left := file.seek(0, os.SEEK_END) - at_most) > 0:
+                    file.seek(left)
+                    file.readline()  # of which this may be a part
+                elif at_most is not None:
+                    file.seek(0)
+                yield from (entry for entry in map(entry_of, file) if entry is not None)
 
     def append(self, entry: Entry, *, last_claim: int) -> int:
         """Add a line, which outlives this process from now on; how many there are, for `sync`. May raise OSError.

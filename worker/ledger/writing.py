@@ -37,8 +37,8 @@ class Ledger:
         self.suspected = threading.Event()
         self._lock = threading.Lock()
         self._added = 0  # lines, so far
-        self._known = (0, remembered(file.read()))  # after so many
-        self._last = self._known[1].last
+        self._known: tuple[int, Remembered] | None = None  # after so many
+        self._last = remembered(file.tail()).last
         self._under_way = 0  # claims without an answer yet
         self._unanswered = 0  # claims that never had one: a commit may be among them
         self._missing: set[int] = set()  # numbers below the last that nobody has told yet
@@ -51,10 +51,16 @@ class Ledger:
 
     def read(self) -> Remembered:
         """All that the file tells, and the last claim that memory has, if that is newer."""
-        added, (then, found) = self._added, self._known
-        if added != then:
-            found = remembered(self.file.read())
-            self._known = (added, found)
+        added = self._added
+        if self._known is None or self._known[0] != added:
+            self._known = (added, remembered(self.file.read()))
+        return self._with_last(self._known[1])
+
+    def tail(self) -> Remembered:
+        """The newest of it, with the last claim and the run that ended last."""
+        return self._with_last(remembered(self.file.tail()))
+
+    def _with_last(self, found: Remembered) -> Remembered:
         found.last = max(found.last, self.last)
         return found
 

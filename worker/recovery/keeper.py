@@ -77,9 +77,12 @@ class RecoveryKeeper(threading.Thread):
         if judgement.remark is not None:
             log.warning("%s", judgement.remark)
         claims = claims_of(self._database, self._host)
+        sequence = 0 if claims is None else claims.sequence
+        if self._ledger.was_lost and not self._ledger.file.exists:
+            self._ledger.recovered(sequence)  # so that there is one from here on
         self._recovers = False
         self._served()
-        self._ledger.begin_at(0 if claims is None else claims.sequence)
+        self._ledger.begin_at(sequence)
 
     @override
     def run(self) -> None:
@@ -138,7 +141,7 @@ class RecoveryKeeper(threading.Thread):
             return Judgement(self._ledger.jumped)
         if self._ledger.was_lost and self._ledger.last == 0:
             return judge(claims, None, None, self._strange() if claims.sequence else {})
-        remembered = self._ledger.read()
+        remembered = self._ledger.tail()
         ending = remembered.last_ending
         ids = [] if ending is None else [ending.job]
         last_ended = known(self._database, self._host, ids, ()).jobs.get(ids[0]) if ids else None

@@ -138,6 +138,24 @@ def test_it_is_kept_within_bounds(tmp_path: Path) -> None:
     assert (found.last, 80 < found.first < 100) == (100, True)
 
 
+def test_a_worker_that_starts_reads_only_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of both files, in whole lines; what it needs is there."""
+    monkeypatch.setattr(ledger_file, "TAIL_BYTES", 2000)
+    file = LedgerFile(tmp_path / "ledger", "h1", max_bytes=8000)
+    for sequence in range(1, 101):
+        file.append(claimed(sequence), last_claim=sequence - 1)
+    file.append(Told(SPAWNED), last_claim=100)
+    file.close()
+
+    tail, whole = list(file.tail()), list(file.read())
+
+    assert (len(tail) < 40 < len(whole), tail[-1]) == (True, Told(SPAWNED))
+    assert set(map(repr, tail)) <= set(map(repr, whole))
+    found = remembered(tail)
+    assert (found.last, found.last_ending) == (100, SPAWNED)
+    assert Ledger(file).last == 100
+
+
 def test_many_threads_wait_for_one_sync(file: LedgerFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """All are written out when they return, by fewer syncs than there are lines."""
     synced, sync = [], os.fdatasync
