@@ -12,10 +12,14 @@ from pathlib import Path
 
 import migrations
 from models.engine import Database
+from tests.lab.waiting import eventually
 from worker.settings import load
 from worker.wiring import run_worker
 
 READY_LINE = "worker ready"
+READY_WITHIN_S = 120.0
+#: So many start at a time: a machine has only so many processors.
+AT_ONCE = 3
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def _serve(crew: Crew, number: int) -> int:
 
 
 def main(crew: Crew) -> None:
-    """Bring the journal up to date, start all, and wait until they have ended."""
+    """Bring the journal up to date, start all, and look after them until whoever started it ends them all."""
     database = Database(crew.database_url)
     migrations.upgrade(database)
     database.close()
@@ -80,8 +84,18 @@ def main(crew: Crew) -> None:
         if child == 0:
             os._exit(_serve(crew, number))
         children.append(child)
-    for child in children:
-        os.waitpid(child, 0)
+        eventually(
+            lambda: len(children) - crew.ready() < AT_ONCE, "earlier workers are ready", READY_WITHIN_S, poll_s=0.2
+        )
+    ended, _status = os.waitpid(-1, 0)
+    raise RuntimeError(f"worker {children.index(ended)} has ended")
+
+
+def _require_all(children: list[int]) -> None:
+    """Raise RuntimeError if one of them has ended."""
+    for number, child in enumerate(children):
+        if os.waitpid(child, os.WNOHANG)[0]:
+            raise RuntimeError(f"worker {number} has ended")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,14 @@ def measure_idle(workers: int, watched_for_s: float = WATCHED_FOR_S) -> Idleness
         process = lab.enter_context(
             Process([sys.executable, "-m", "tests.bench_jobs.crew", crew.as_json()], log=folder / "log", cwd=CHECKOUT)
         )
-        process.wait_ready(lambda: crew.ready() == workers, f"{workers} workers are ready", READY_WITHIN_S)
+        eventually(
+            lambda: crew.ready() == workers or not process.alive,
+            f"{workers} workers are ready",
+            READY_WITHIN_S,
+            poll_s=0.5,
+        )
+        if not process.alive:
+            raise RuntimeError(f"the crew ended:\n{process.log[-2000:]}")
         _pass(CALM_AFTER_S)
         watch.execute("SELECT pg_stat_statements_reset()")
         began = time.monotonic()

@@ -14,12 +14,12 @@ from models.states import JobClass
 from tasks.host import Host
 from tasks.operation import Absent, Operation, Sight, There, Work
 from tasks.requests import Request
+from tests.lab.waiting import eventually
 
 #: The environment variable that names the folder of a worker's marks.
 MARKS = "BENCH_JOBS_MARKS"
 #: While this file is in the folder of marks, an effect does not end.
 HOLD = "hold"
-HOLD_POLL_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,7 @@ class Marks:
 
     def wait_while_held(self, for_s: float = 60.0) -> None:
         """Return once effects end."""
-        until = time.monotonic() + for_s
-        while (self._folder / HOLD).exists() and time.monotonic() < until:
-            time.sleep(HOLD_POLL_S)
+        eventually(lambda: not (self._folder / HOLD).exists(), "effects end again", for_s)
 
 
 class FactMade:
