@@ -54,12 +54,7 @@ def picture(host: LibvirtHost, state_folder: Path) -> Picture:
     with closing(libvirt.open(host.uri)) as connection:
         for domain in connection.listAllDomains():
             found.domains[UUID(bytes=domain.UUID())] = _domain(domain)
-    for process in psutil.process_iter(["pid", "name", "cmdline", "status"]):
-        if process.info["status"] == psutil.STATUS_ZOMBIE:
-            continue
-        command = process.info["cmdline"] or []
-        if (process.info["name"] or "").startswith("qemu-system") and "-uuid" in command:
-            found.qemus.setdefault(UUID(command[command.index("-uuid") + 1]), []).append(process.info["pid"])
+    found.qemus = qemus()
     folder = state_folder / "instances"
     for path in sorted(folder.rglob("*")) if folder.exists() else []:
         parts = path.relative_to(folder).parts
@@ -68,6 +63,20 @@ def picture(host: LibvirtHost, state_folder: Path) -> Picture:
         lines = call("ip", "-n", host.network_namespace, "-brief", "link", "show", "type", "tun").splitlines()
         found.taps = frozenset(line.split()[0].partition("@")[0] for line in lines)
     return found
+
+
+def qemus() -> dict[UUID, list[int]]:
+    """The QEMUs that run on this machine, by the UUID of their domain: also those of other hosts and other tests."""
+    found: dict[UUID, dict[int, int]] = {}
+    for process in psutil.process_iter(["pid", "ppid", "name", "cmdline", "status"]):
+        command = process.info["cmdline"] or []
+        if process.info["status"] == psutil.STATUS_ZOMBIE or "-uuid" not in command:
+            continue
+        if (process.info["name"] or "").startswith("qemu-system"):
+            uuid = UUID(command[command.index("-uuid") + 1])
+            found.setdefault(uuid, {})[process.info["pid"]] = process.info["ppid"]
+    # One that starts is two processes, for a moment: it daemonizes.
+    return {uuid: [pid for pid, parent in pids.items() if parent not in pids] for uuid, pids in found.items()}
 
 
 def _domain(domain: libvirt.virDomain) -> Domain:
