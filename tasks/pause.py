@@ -3,7 +3,7 @@
 from models.states import InstanceState, JobClass
 from tasks.operation import Operation
 from tasks.requests.power import PauseRequest
-from tasks.steps.power import DomainPaused
+from tasks.steps.stillness import DomainPaused
 
 pause = Operation(
     "pause",

@@ -3,7 +3,7 @@
 from models.states import InstanceState, JobClass
 from tasks.operation import Operation
 from tasks.requests.power import ResumeRequest
-from tasks.steps.power import DomainResumed
+from tasks.steps.stillness import DomainResumed
 
 resume = Operation(
     "resume",

@@ -3,7 +3,7 @@
 from models.states import InstanceState, JobClass
 from tasks.operation import Operation
 from tasks.requests.power import SuspendRequest
-from tasks.steps.power import DomainSaved
+from tasks.steps.stillness import DomainSaved
 
 suspend = Operation(
     "suspend",

@@ -3,7 +3,7 @@
 from models.states import InstanceState, JobClass
 from tasks.operation import Operation
 from tasks.requests.power import UnpauseRequest
-from tasks.steps.power import DomainUnpaused
+from tasks.steps.stillness import DomainUnpaused
 
 unpause = Operation(
     "unpause",

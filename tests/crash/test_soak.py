@@ -138,9 +138,9 @@ def test_nothing_is_lost_doubled_or_left_over(
             strike(fault, stage, (), lambda: None)
             killed[fault] += 1
             TALLY.kills += 1
-        load.end()
         found: list[Violation] = []
         try:
+            load.end()
             eventually(
                 lambda: all(stage.site.state_of(job) in ENDED for job in load.jobs),
                 "all jobs end",
