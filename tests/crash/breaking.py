@@ -1,11 +1,17 @@
-"""What is broken under a migration, and mended again: workers, libvirtds, the link between the hosts."""
+"""What is broken under a migration, and mended: workers, libvirtds, QEMUs, servers, the link between the hosts."""
 
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 from tests.lab.hosts import LibvirtHost
+from tests.lab.postgres import PostgresServer
+from tests.lab.redis import RedisServer
 from tests.lab.site import Site
 from tests.lab.site_pair import SitePair
 from tests.lab.waiting import eventually
@@ -15,6 +21,8 @@ WORKER_FOR_S = 0.3
 LIBVIRTD_FOR_S = 1.0
 LINK_FOR_S = 3.0
 LONG_FOR_S = 8.0
+QEMU_FOR_S = 4.0
+SERVER_FOR_S = 3.0
 
 
 class Fault(StrEnum):
@@ -27,6 +35,14 @@ class Fault(StrEnum):
     LINK = "link"  #: drops all for less time than anybody needs to notice
     LONG_LINK = "long-link"  #: drops all until everybody has noticed
     CUT = "cut"  #: the cable is pulled, and everybody notices
+    SOURCE_QEMU = "source-qemu"  #: stands still, in the middle of whatever it does
+    DESTINATION_QEMU = "destination-qemu"
+    DATABASE = "database"  #: is killed
+    BROKER = "broker"  #: is killed, and has forgotten everything
+
+
+#: What a migration meets on its own way, and not its journal or its broker.
+ON_THE_WAY = tuple(fault for fault in Fault if fault not in {Fault.DATABASE, Fault.BROKER})
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,9 @@ class Way:
     pair: SitePair
     source: Site
     destination: Site
+    instance: UUID
+    database: PostgresServer
+    broker: RedisServer
 
     def host(self, site: Site) -> LibvirtHost:
         """The host that the site serves."""
@@ -63,6 +82,30 @@ class Way:
                 go_on()
                 passing(LINK_FOR_S if fault is Fault.LINK else LONG_FOR_S)
                 self.pair.hosts.heal()
+            case Fault.SOURCE_QEMU | Fault.DESTINATION_QEMU:
+                site = self.source if fault is Fault.SOURCE_QEMU else self.destination
+                stopped = [pid for pid in self.host(site).qemu_pids() if pid in site.qemu_pids(self.instance)]
+                signal_each(stopped, signal.SIGSTOP)
+                go_on()
+                passing(QEMU_FOR_S)
+                signal_each(stopped, signal.SIGCONT)
+            case Fault.DATABASE:
+                self.database.kill()
+                go_on()
+                passing(SERVER_FOR_S)
+                self.database.start()
+            case Fault.BROKER:
+                self.broker.stop()
+                go_on()
+                passing(SERVER_FOR_S)
+                self.broker.start()
+
+
+def signal_each(pids: Sequence[int], number: int) -> None:
+    """Those that are there get the signal."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def passing(seconds: float) -> None:

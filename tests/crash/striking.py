@@ -1,14 +1,13 @@
 """The faults that one host can meet, and how each is made and mended."""
 
-import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import StrEnum
 from types import MappingProxyType
 from uuid import UUID
 
-from tests.crash.breaking import passing
+from tests.crash.breaking import passing, signal_each
 from tests.crash.stage import Stage
 from tests.lab.database_proxy import Passing
 
@@ -95,15 +94,15 @@ def _libvirtd_stopped(stage: Stage, _instances: Sequence[UUID]) -> Iterator[floa
 
 
 def _qemu_killed(stage: Stage, instances: Sequence[UUID]) -> Iterator[float]:
-    _signal_each(stage.qemu_pids(instances), signal.SIGKILL)
+    signal_each(stage.qemu_pids(instances), signal.SIGKILL)
     yield 0.0
 
 
 def _qemu_stopped(stage: Stage, instances: Sequence[UUID]) -> Iterator[float]:
     stopped = stage.qemu_pids(instances)
-    _signal_each(stopped, signal.SIGSTOP)
+    signal_each(stopped, signal.SIGSTOP)
     yield QEMU_STOPPED_FOR_S
-    _signal_each(stopped, signal.SIGCONT)
+    signal_each(stopped, signal.SIGCONT)
 
 
 def _database_gone(stage: Stage, _instances: Sequence[UUID]) -> Iterator[float]:
@@ -172,9 +171,3 @@ _BREAKING: Mapping[Fault, Breaking] = MappingProxyType(
         Fault.HOST_REBOOTED: _host_rebooted,
     }
 )
-
-
-def _signal_each(pids: Sequence[int], number: int) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)

@@ -11,7 +11,7 @@ import pytest
 
 from models import reading
 from tasks.catalogue import OPERATIONS
-from tests.crash.breaking import Fault, Way, passing
+from tests.crash.breaking import ON_THE_WAY, Fault, Way, passing
 from tests.crash.moments import MAKING, Armed, Deed, Moment
 from tests.crash.wanderer import Lab, Wanderer
 from tests.crash.witness import HostEye
@@ -153,7 +153,7 @@ def test_a_migration_survives_what_breaks_at_any_moment_of_the_transfer(
     wanderer: Wanderer, draw: random.Random, number: int
 ) -> None:
     """Chance says what, and when."""
-    fault, after_s = draw.choice(list(Fault)), draw.uniform(0.0, TRANSFER_S)
+    fault, after_s = draw.choice(ON_THE_WAY), draw.uniform(0.0, TRANSFER_S)
     print(f"{number}: {fault} after {after_s:.2f} s")
     wanderer.ready()
     way = wanderer.way

@@ -32,7 +32,7 @@ class Ledger:
     """A journal's tables, asked in plain SQL."""
 
     def __init__(self, url: str) -> None:
-        self._engine: Engine = create_engine(url)
+        self._engine: Engine = create_engine(url, pool_pre_ping=True)  # its server may be killed
 
     def rows(self, query: str, **values: object) -> list[Mapping[str, Any]]:
         """The rows that the query finds."""

@@ -121,7 +121,8 @@ class Wanderer:
         """From where it is to the other host."""
         home, _ = self.ledger.home_of(self.instance)
         first, second = self.pair.sites
-        return Way(self.pair, first, second) if home == first.host else Way(self.pair, second, first)
+        source, destination = (first, second) if home == first.host else (second, first)
+        return Way(self.pair, source, destination, self.instance, self._lab.postgres, self._lab.redis)
 
     @contextmanager
     def travels(self, **options: Any) -> Iterator[Travel]:
