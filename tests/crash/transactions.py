@@ -1,14 +1,16 @@
-"""The moments of a job's transactions, seen by the process that makes them: it asks SQLAlchemy, not the product.
+"""The moments of a job's transactions on PostgreSQL, seen by the process that makes them, in its driver.
 
-A job's thread is known by the step that it looked at last.
+A job's thread is known by the step that it looked at last; a transaction, by the tables that it adds rows to.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+import psycopg
 from sqlalchemy import Connection, Engine, Pool, event
+from typing_extensions import override
 
 from tests.crash.moments import JOB, Moment
 
@@ -35,7 +37,7 @@ class Transactions:
 
     def watch(self) -> None:
         """From now on, every engine of this process."""
-        event.listen(Engine, "before_cursor_execute", self._statement)
+        event.listen(Pool, "connect", self._connected)
         event.listen(Engine, "commit", self._committing)
         event.listen(Engine, "rollback", self._rolling_back)
         event.listen(Pool, "checkin", self._committed)
@@ -48,17 +50,32 @@ class Transactions:
         """The thread has made the step; its next commit says so, or that it came to nothing."""
         self._thread.job, self._thread.made = job, step
 
-    def _statement(  # as SQLAlchemy calls it
-        self, _connection: Connection, _cursor: object, statement: str, _given: object, context: Any, _many: object
-    ) -> None:
+    def _connected(self, driver: object, _record: object) -> None:
+        if isinstance(driver, psycopg.Connection):
+            driver.cursor_factory = self._telling_cursor()
+
+    def _telling_cursor(self) -> type[psycopg.Cursor[Any]]:
+        tell = self._statement
+
+        class TellingCursor(psycopg.Cursor[Any]):
+            """Tells of each statement before it is sent."""
+
+            @override
+            def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+                tell(str(query), params)
+                return super().execute(query, params, **options)
+
+        return TellingCursor
+
+    def _statement(self, statement: str, values: object) -> None:
         thread = self._thread
-        if not thread.job:
+        if not thread.job or not isinstance(values, Mapping):
             return
-        if statement.startswith("INSERT INTO step_attempts"):
+        if "INSERT INTO step_attempts" in statement:
             thread.meets = (thread.step, Moment.INTENDING)
-        elif statement.startswith("INSERT INTO job_events"):
-            of_event = {str(value) for given in context.compiled_parameters for value in given.values()}
-            if of_event & FINAL_EVENTS and thread.job in of_event:
+        elif "INSERT INTO job_events" in statement:
+            given = {str(value) for value in values.values()}
+            if given & FINAL_EVENTS and thread.job in given:
                 thread.meets = (JOB, Moment.SETTLE)
 
     def _committing(self, _connection: Connection) -> None:
