@@ -30,7 +30,9 @@ class Scene:
 
 
 SCENES = {
-    "spawn": Scene((), "absent", "running", begins_process=True, only_look=frozenset({"ImagesCached"})),
+    "spawn": Scene(
+        (), "absent", "running", begins_process=True, only_look=frozenset({"ImagesCached", "EphemeralDisksCreated"})
+    ),
     "destroy": Scene(
         ("spawn",),
         "running",

@@ -14,6 +14,8 @@ from typing_extensions import override
 
 from tests.crash.moments import JOB, Moment
 
+#: What every statement has that tells of a step.
+STEPS_WRITTEN = "UPDATE steps"
 FINAL_EVENTS = {"succeeded", "failed", "cancelled"}
 
 
@@ -55,14 +57,17 @@ class Transactions:
             driver.cursor_factory = self._telling_cursor()
 
     def _telling_cursor(self) -> type[psycopg.Cursor[Any]]:
-        tell = self._statement
+        tell, committing = self._statement, self._committing
 
         class TellingCursor(psycopg.Cursor[Any]):
             """Tells of each statement before it is sent."""
 
             @override
             def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
-                tell(str(query), params)
+                statement = str(query)
+                tell(statement, params)
+                if self.connection.autocommit and STEPS_WRITTEN in statement:
+                    committing()  # the statement is a transaction by itself
                 return super().execute(query, params, **options)
 
         return TellingCursor
@@ -78,7 +83,7 @@ class Transactions:
             if given & FINAL_EVENTS and thread.job in given:
                 thread.meets = (JOB, Moment.SETTLE)
 
-    def _committing(self, _connection: Connection) -> None:
+    def _committing(self, _connection: Connection | None = None) -> None:
         thread = self._thread
         if thread.meets is not None:
             (step, moment), thread.meets = thread.meets, None
