@@ -39,7 +39,6 @@ def test_nothing_is_touched_and_one_command_recovers(
     site.database.close()
     waits = site.accept("stop", gone, {})
     eventually(lambda: is_held(site), "the running worker holds its host", NOTICED_WITHIN_S)
-    assert f"hostler hosts recover {site.host}" in site.hostler("doctor").stdout
     sent = {"operation": "spawn", "instance": str(here), "request": small_guest, "job_id": spawned}
     accept(site.database, read_submission(OPERATIONS, host=site.host, actor="test", **sent), outbox=True)
     recovered(site, gone, here, waits)
