@@ -27,7 +27,8 @@ class ErrorRecord:
     """An error as the journal keeps it.
 
     ``code`` and ``domain`` are libvirt's own names without their prefix (``OPERATION_INVALID``, ``QEMU``);
-    ``errno`` is the operating system's number where libvirt gave one.
+    ``errno`` is the operating system's number where libvirt gave one. ``sentence`` is of a job's error: the message
+    with all that a person needs to act on it.
     """
 
     error_class: ErrorClass
@@ -35,6 +36,12 @@ class ErrorRecord:
     code: str | None = None
     domain: str | None = None
     errno: int | None = None
+    sentence: str | None = None
+
+    @property
+    def told(self) -> str:
+        """What a person is told."""
+        return self.sentence or self.message
 
     def as_json(self) -> dict[str, Any]:
         """The shape that ``jobs show --json`` promises."""
@@ -44,6 +51,7 @@ class ErrorRecord:
             "domain": self.domain,
             "errno": self.errno,
             "message": self.message,
+            **({} if self.sentence is None else {"sentence": self.sentence}),
         }
 
     @classmethod
@@ -55,6 +63,7 @@ class ErrorRecord:
             code=document["code"],
             domain=document["domain"],
             errno=document["errno"],
+            sentence=document.get("sentence"),
         )
 
 

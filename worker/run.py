@@ -32,6 +32,7 @@ from worker.hands import Hands
 from worker.ledger.writing import Ledger
 from worker.retrying import PASSING, Patience, insist
 from worker.step import CancelNoticed, Run, record_of
+from worker.telling import in_full
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ class Runner:
                 else:
                     self._unmake(run, steps, lease.steps)
             except _StuckError as stuck:
-                self._quarantine(run.lease, stuck.error, run.take_seen())
+                self._quarantine(run.lease, stuck.error, run.take_seen(), at=run.at)
         except _StuckError as unreadable:
             self._quarantine(lease, unreadable.error)
         except OvertakenError as overtaken:
@@ -261,6 +262,8 @@ class Runner:
         """Undo what the run made; past the point of no return there is only forward."""
         if error is not None and run.lease.job.past_return:
             raise _StuckError(error)
+        if error is not None:
+            error = in_full(error, run.lease.job, run.lease.host, JobState.FAILED, run.at)
         records = begin_undo(self.database, run.lease, verdict, error, run.take_seen())
         run.lease = replace(run.lease, job=replace(run.lease.job, verdict=verdict, error=error))
         self._unmake(run, steps, records)
@@ -306,7 +309,7 @@ class Runner:
             wanted_as=run.operation.instance_wanted_as if state is JobState.SUCCEEDED else None,
             outbox=self.outbox,
         )
-        why = "" if error is None else f" {error.error_class}: {error.message}"
+        why = "" if error is None else f" {error.error_class}: {error.told}"
         if settled is None:
             return False
         self.ledger.told([settled])
@@ -315,9 +318,11 @@ class Runner:
 
     def _wait(self, run: Run, error: ErrorRecord) -> None:
         delay = self.patience.wait_after(0 if run.progressed else run.lease.job.waits)
+        error = in_full(error, run.lease.job, run.lease.host, JobState.WAITING, run.at)
         wait(self.database, run.lease, delay, error, run.take_seen(), progressed=run.progressed)
-        log.warning("job waits %.0f s: job=%s %s", delay.total_seconds(), run.lease.job.id, error.message)
+        log.warning("job waits %.0f s: job=%s %s", delay.total_seconds(), run.lease.job.id, error.told)
 
-    def _quarantine(self, lease: Lease, error: ErrorRecord, seen: Sequence[Seen] = ()) -> None:
+    def _quarantine(self, lease: Lease, error: ErrorRecord, seen: Sequence[Seen] = (), *, at: str = "") -> None:
+        error = in_full(error, lease.job, lease.host, JobState.QUARANTINED, at)
         quarantine(self.database, lease, error, seen)
-        log.error("job quarantined, an operator decides: job=%s %s", lease.job.id, error.message)
+        log.error("job quarantined, an operator decides: job=%s %s", lease.job.id, error.told)

@@ -71,6 +71,7 @@ class Run:
     devices: tuple[Device, ...]
     announce: Callable[[Progress], None]  #: tells others of the progress that was journaled
     progressed: bool = False  #: whether a step got on since the claim
+    at: str = ""  #: the step that is made true or taken back, or was last
     warnings: tuple[str, ...] = ()  #: of the steps that came true, for the job's result
     _told: Progress | None = None
     _intents: dict[str, Json] = field(default_factory=dict)
@@ -83,6 +84,7 @@ class Run:
 
     def make_true(self, step: Step[Any], record: StepRecord) -> None:
         """Make the step's fact true, if it is not; raises HostError or CancelNoticed."""
+        self.at = step.name
         work = self._work(record)
 
         def cycle() -> StepState:
@@ -159,6 +161,7 @@ class Run:
         What belongs to somebody else by now is left alone. What is not there is undone all the same: a look does
         not see the unpublished half of an effect.
         """
+        self.at = step.name
         work = self._work(made)
         reserved = step.reserves(work) if _reserves(step) else ()
         taken_back = _reversed((*reserved, *step.changes(work)))

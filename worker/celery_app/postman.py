@@ -301,7 +301,7 @@ class Postman(threading.Thread):
             case JobState.FAILED:
                 failure = JobFailed(outcome)
                 backend.mark_as_failure(job.id, failure, request=context)
-                why = job.error.message if job.error else ""
+                why = job.error.told if job.error else ""
                 self._send_event("task-failed", job, exception=f"JobFailed({why!r})", traceback="")
             case JobState.CANCELLED:
                 # as a failure that is a revocation, so that chains and chords after it end too

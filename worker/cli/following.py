@@ -137,7 +137,7 @@ def _job_line(details: JobDetails) -> str:
     if doing:
         parts.append(f"({doing})")
     if job.error is not None:
-        parts.append(f"{job.error.error_class}: {job.error.message}")
+        parts.append(f"{job.error.error_class}: {job.error.told}")
     if job.ended_at is not None and job.started_at is not None:
         parts.append(f"({took(job.started_at, job.ended_at)})")
     return " ".join(parts)

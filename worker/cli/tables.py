@@ -131,7 +131,7 @@ def _facts(
         yield "cancel", "asked for"
     if record.error is not None:
         libvirt = f" ({record.error.domain} {record.error.code})" if record.error.code else ""
-        yield "error", Text(f"{record.error.error_class}: {record.error.message}{libvirt}", style="red")
+        yield "error", Text(f"{record.error.error_class}: {record.error.told}{libvirt}", style="red")
     if record.pruned_at is not None:
         yield "pruned", f"{_moment(record.pruned_at)}: {TOMBSTONE}"
 

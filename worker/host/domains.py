@@ -123,10 +123,15 @@ class LibvirtDomains:
         if guest.platform is None:
             guest = replace(guest, platform=self.platform(guest.hardware.machine_type))
         document = domain_xml(guest, self._surroundings(self._folders.console_log(instance)), self._describe)
-        self._calls.ours(ConnectionClass.SPAWN, instance)
+        present = self._calls.ours(ConnectionClass.SPAWN, instance)
         self._folders.make_console_log(instance)
-        with self._connections.calling(ConnectionClass.SPAWN, Call.DEFINE) as connection:
-            connection.defineXML(document)
+        try:
+            with self._connections.calling(ConnectionClass.SPAWN, Call.DEFINE) as connection:
+                connection.defineXML(document)
+        except HostError as error:
+            if present is None and error.error_class is not ErrorClass.UNKNOWN:
+                self._folders.remove_console_log(instance)  # a conflict is not undone, for nothing was made
+            raise
 
     def start(self, instance: UUID, *, paused: bool = False) -> None:
         """Start the domain; libvirt's refusal is no error if a look shows it active."""

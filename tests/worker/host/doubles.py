@@ -130,6 +130,7 @@ class ConnectionsDouble:
         self.domain: DomainDouble | None = domain
         self.listed: list[DomainDouble] = [domain]
         self.broken: libvirt.libvirtError | None = None
+        self.refusing: libvirt.libvirtError | None = None  #: a definition
 
     @contextmanager
     def calling(self, _class: ConnectionClass, call: Call) -> Iterator["ConnectionsDouble"]:
@@ -146,6 +147,11 @@ class ConnectionsDouble:
         if self.domain is None:
             raise libvirt_error("NO_DOMAIN")
         return self.domain
+
+    def defineXML(self, _document: str) -> None:  # noqa: N802 - libvirt's name
+        """Refused, if at all."""
+        if self.refusing:
+            raise self.refusing
 
     def listAllDomains(self) -> list[DomainDouble]:  # noqa: N802 - libvirt's name
         """Those that a list once had."""

@@ -11,7 +11,7 @@ import libvirt
 import pytest
 
 from models.states import ErrorClass
-from tasks.host import DomainState, HostError, Platform, Volume
+from tasks.host import DomainState, Guest, HostError, Identity, Platform, Volume
 from tests.worker.host.doubles import ConnectionsDouble, DomainDouble, libvirt_error
 from worker.host import domains as domains_module
 from worker.host.connections import Connections
@@ -32,9 +32,10 @@ class Scene:
         self.instance = uuid4()
         self.domain = DomainDouble(self.instance, run=7)
         self.connections = ConnectionsDouble(self.domain)
+        self.folders = Folders(str(state))
         self.domains = LibvirtDomains(
             cast("Connections", self.connections),
-            Folders(str(state)),
+            self.folders,
             lambda machine: Platform("qemu", machine),
             lambda console: GuestSurroundings("x86_64", console),
             _no_volumes,
@@ -280,3 +281,15 @@ def test_a_domain_that_stays_busy_is_an_error_that_passes(scene: Scene, control:
     scene.domain.control = control
     error = refusal(lambda: scene.domains.wait_idle(scene.instance, 0.05))
     assert (error.error_class, why in str(error)) == (ErrorClass.TRANSIENT, True)
+
+
+def test_a_definition_that_is_refused_leaves_no_file(scene: Scene) -> None:
+    """Of one whose outcome is not known, and of a domain that was there before, they stay."""
+    guest = Guest(Identity(scene.instance, "job-1"), "guest", memory_mib=32, vcpus=1)
+    folder = Path(scene.folders.path(scene.instance))
+    for there, code, left in ((False, "OPERATION_FAILED", False), (False, "RPC", True), (True, "XML_ERROR", True)):
+        scene.connections.domain = scene.domain if there else None
+        scene.connections.refusing = libvirt_error(code, "DOMAIN")
+        with pytest.raises(HostError):
+            scene.domains.define(guest)
+        assert folder.exists() is left, code
