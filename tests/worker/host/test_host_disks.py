@@ -1,6 +1,8 @@
 """Disks as real files: what a crash leaves, what a link points to, who may read them."""
 
+import fcntl
 import os
+import struct
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -256,6 +258,26 @@ def test_a_half_removed_folder_is_something_left_and_a_replay_finishes_it(place:
     place.disks.remove_folder(place.instance)
     assert not place.disks.folder_exists(place.instance)
     assert list(place.folder.parent.iterdir()) == []
+
+
+def test_a_disk_that_a_process_has_open_stays_and_the_process_is_to_be_ended(place: Place) -> None:
+    """Whatever libvirt believes of the guest: its blocks would be written to, whoever has them by then."""
+    place.create()
+    with Path(place.root).open("r+b") as disk:
+        lock = struct.pack(
+            "hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 101, 1, 0
+        )  # as QEMU locks each permission that it has
+        fcntl.fcntl(disk, fcntl.F_OFD_SETLK, lock)
+        for remove in (
+            partial(place.disks.remove_folder, place.instance),
+            partial(place.disks.remove, place.instance, place.root),
+        ):
+            with pytest.raises(HostError, match=rf"a process still has {place.root} open.*fuser") as caught:
+                remove()
+            assert class_of(caught) is ErrorClass.TRANSIENT
+        assert place.names() == ["root.qcow2"]
+    place.disks.remove_folder(place.instance)
+    assert not place.disks.folder_exists(place.instance)
 
 
 def test_the_folder_of_one_instance_is_not_anothers(place: Place) -> None:
