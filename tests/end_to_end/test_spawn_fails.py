@@ -107,6 +107,13 @@ ROWS = {
     "disk full": Hopeless(
         "RootDiskCreated", "resource", "has 0 MiB that nobody else was promised", {}, on_full_disk=True
     ),
+    "disk full for a swap disk alone": Hopeless(
+        "EphemeralDisksCreated",
+        "resource",
+        "has 0 MiB that nobody else was promised",
+        {"disk_gib": None, "boot": {"kernel": "GARBAGE"}, "swap_mib": 16},
+        on_full_disk=True,
+    ),
     "missing volume": Hopeless(
         "VolumesConnected", "permanent", "NOTHING", {"volumes": [{"id": "v", "kind": "file", "path": "NOTHING"}]}
     ),

@@ -16,7 +16,7 @@ from worker.host import children, direct_io, file_systems, qemu_img
 from worker.host.errors import os_errors
 from worker.host.folders import FOLDER_MODE, Folders
 from worker.host.headers import qcow2_header
-from worker.host.image_locks import is_held
+from worker.host.image_locks import refuse_held
 from worker.host.space import Promise, Space
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -226,7 +226,7 @@ class FileDisks:
             if folder is None:
                 return
             self._remove_halves(instance, folder, file, up_to=None)
-            _refuse_held(file, folder, path)
+            refuse_held(file, folder, path)
             with suppress(FileNotFoundError):
                 os.unlink(file, dir_fd=folder)
             os.fsync(folder)
@@ -262,7 +262,7 @@ class FileDisks:
         with os_errors(f"look into the folder of {instance}"), self._folders.existing(instance) as folder:
             names = [] if folder is None else _names(folder)
             for name in filter(_FILE.fullmatch, names):
-                _refuse_held(name, folder, f"{self._folders.path(instance)}/{name}")
+                refuse_held(name, folder, f"{self._folders.path(instance)}/{name}")
         if any(map(_HALF.fullmatch, names)):
             children.end_all(self._folders.path(instance))
         self._folders.remove(instance)
@@ -317,34 +317,11 @@ def _is_there(file: str, folder: int) -> bool:
     return True
 
 
-def _is_regular(file: str, folder: int) -> bool:
-    try:
-        return stat.S_ISREG(os.stat(file, dir_fd=folder, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
-
-
 def _open_disk(file: str, folder: int) -> int | None:
     try:
         return os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except FileNotFoundError:
         return None
-
-
-def _refuse_held(file: str, folder: int | None, path: str) -> None:
-    """Raise HostError(TRANSIENT) while a process has the disk open: its blocks would go with it, not with the name."""
-    if folder is None or not _is_regular(file, folder):
-        return
-    descriptor = _open_disk(file, folder)
-    if descriptor is None:
-        return
-    try:
-        held = is_held(descriptor)
-    finally:
-        os.close(descriptor)
-    if held:
-        message = f"a process still has {path} open, and may write to it: end the QEMU that `fuser -v {path}` shows"
-        raise HostError(ErrorClass.TRANSIENT, message)
 
 
 def _described(descriptor: int, path: str, disk_format: str) -> Disk:
