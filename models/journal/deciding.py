@@ -119,7 +119,8 @@ def resume(database: Database, job_id: str, asked: Asked, *, outbox: bool, from_
 def skip(database: Database, job_id: str, asked: Asked, *, step: str) -> Answer:
     """Count a step of a quarantined or waiting job as past, whatever the host shows; needs a reason.
 
-    While the job is undone, it is the undoing of the step that is skipped. The job stays as it is: resume it.
+    While the job is undone, it is the undoing of the step that is skipped. The job stays as it is: resume it. One that
+    waits for its other host goes home: that host may be gone for good, and if not, home sends it there again.
     """
 
     def decide(connection: Connection, job: JobRecord) -> str:
@@ -132,6 +133,7 @@ def skip(database: Database, job_id: str, asked: Asked, *, step: str) -> Answer:
         record_event(
             connection, job.id, job.run, EventType.STEP_SKIPPED, actor=asked.actor, data=asked.as_json(step=step)
         )
+        _bring_home(connection, job, asked)
         return f"step {step} of job {job.id} is skipped; the job is still {job.state}: `hostler jobs resume {job.id}`."
 
     return _decide(database, job_id, asked, "skip", decide)
@@ -232,6 +234,17 @@ def _fenced(connection: Connection, job: JobRecord, epoch: int) -> JobRecord:
     ).one()
     connection.execute(update(steps).where(steps.c.job == job.id, steps.c.run == job.run).values(epoch=epoch))
     return job_from_row(row)
+
+
+def _bring_home(connection: Connection, job: JobRecord, asked: Asked) -> None:
+    if job.state is not JobState.WAITING or job.home is None or job.host == job.home:
+        return
+    now = connection.execute(select(now_in_database())).scalar_one()
+    home: dict[str, Any] = {"host": job.home, "hopping": True, "not_before": now, "waits": 0}
+    error: dict[str, Any] = {} if job.verdict is not None else {"error": None}
+    connection.execute(update(jobs).where(jobs.c.id == job.id).values(home | error))
+    data = {"from": job.host, "to": job.home, "not_before": now.isoformat()}
+    record_event(connection, job.id, job.run, EventType.HOPPED, actor=asked.actor, data=data)
 
 
 def _refuse_unless_set_aside(job: JobRecord, done: str) -> None:

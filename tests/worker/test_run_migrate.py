@@ -560,6 +560,28 @@ def test_a_destroy_in_the_middle_leaves_nothing_on_either_host(pair: Pair, momen
     assert pair.first.known.devices == ()
 
 
+@pytest.mark.parametrize("taken", [False, True], ids=["on its way", "taken there and let go"])
+def test_a_destroy_whose_other_host_is_gone_for_good_goes_on_without_it(pair: Pair, *, taken: bool) -> None:
+    """Once an operator says so, by skipping what it has there: it comes home, and clears what is here."""
+    pair.submit()
+    pair.take()
+    with pytest.raises(Killed):
+        pair.take("m", watched(MIGRATE, Listener(("did", "DestinationFilesMade"), die)))
+    pair.first.submit("d", "destroy")
+    pair.take("d")
+    assert (pair.first.details("d").job.host, pair.first.details("d").job.hopping) == ("h2", True)
+    if taken:
+        pair.second.fake.fail("domains.find", transient("libvirtd is gone"), times=5)
+        pair.take("d")
+        assert pair.first.details("d").job.hopping is False
+    said = skip(pair.database, "d", Asked("ops", "its machine burnt down"), step="OtherHalfRemoved")
+    assert said.taken, said.sentence
+    assert (pair.first.details("d").job.host, pair.first.details("d").job.hopping) == ("h1", True)
+    assert pair.run("d").job.state is JobState.SUCCEEDED
+    assert pair.half("h1") == (None, ())
+    assert pair.half("h2") != (None, ())
+
+
 def test_a_destroy_that_took_over_a_begun_job_goes_only_forward(pair: Pair) -> None:
     """What that one left is nobody else's to clear: a cancel is refused."""
     pair.submit()
