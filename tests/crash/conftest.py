@@ -13,6 +13,10 @@ from tests.crash.scenes import Row, table
 from tests.crash.tally import TALLY
 
 _BEGAN = time.monotonic()
+#: Whose tests count their rows themselves; in each other one something is broken once, and it is a row.
+COUNTING = frozenset({"test_operations.py", "test_soak.py"})
+#: In these nothing is.
+NO_ROWS = frozenset({"test_checker.py"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -77,25 +81,25 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not config.getoption("--soak", default=False):
         for why, names in sorted(table().left_out.items()):
             say(f"left out, {len(names)} rows: {why} (such as {names[0]})")
-    alone = [report for kind in ("passed", "failed") for report in stats[kind] if not _in_tally(report.nodeid)]
-    broken_alone = [report for report in (*stats["failed"], *stats["error"]) if not _in_tally(report.nodeid)]
+    ended = {kind: [report.nodeid for report in reports] for kind, reports in stats.items()}
+    rows = [test for kind in ("passed", "failed") for test in ended[kind] if not _is(test, COUNTING | NO_ROWS)]
+    broken = [test for test in ended["failed"] if not _is(test, COUNTING)] + ended["error"]
+    seed = config.getoption("randomly_seed", default=None)
     for name in TALLY.names:
-        say(f"broken: {name}; again: make crash CRASH_ARGUMENTS='--row {name}'")
+        again = "--soak" if name == "soak" else f"--row {name}"
+        say(f"broken: {name}; again: make crash CRASH_ARGUMENTS='{again} --randomly-seed={seed}'")
     told = {
-        "rows": TALLY.rows + len(alone),
-        "violations": len(TALLY.names)
-        + len(broken_alone)
-        + len([each for each in stats["error"] if _in_tally(each.nodeid)]),
-        "kills": TALLY.kills + len(alone),
+        "rows": TALLY.rows + len(rows),
+        "violations": len(TALLY.names) + len(broken),
+        "kills": TALLY.kills + len(rows),
         "lost": TALLY.broken[Kind.LOST],
         "doubled": TALLY.broken[Kind.DOUBLED],
         "left_over": TALLY.broken[Kind.LEFT_OVER],
         "skipped": len(stats["skipped"]),
-        "seed": config.getoption("randomly_seed", default=None),
+        "seed": seed,
     }
     say(json.dumps(told))
 
 
-def _in_tally(nodeid: str) -> bool:
-    """Whether the test counts its rows itself; in each other one something is killed, and it is a row."""
-    return "test_operations.py" in nodeid or "test_soak.py" in nodeid
+def _is(nodeid: str, files: frozenset[str]) -> bool:
+    return nodeid.partition("::")[0].rpartition("/")[2] in files
