@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
 #: With all other tests, which kill workers in files of their own: the answer to a COMMIT is lost.
 IN_SLICE = {("spawn", Fault.COMMIT_UNANSWERED): {Moment.INTENDING, Moment.SETTLE}}
+LOG_TAIL = 6000
 BATCHES = batches(table().rows, lambda row: (row.operation, row.fault))
 
 
@@ -36,6 +37,9 @@ class Lasting:
         try:
             yield self._stage
         except BaseException:
+            worker = self._stage.site.worker
+            print(f"--- the worker, which {'lives' if worker.alive else f'ended with {worker.returncode}'}, said:")
+            print(self._stage.site.log[-LOG_TAIL:])
             self.close()
             raise
 
