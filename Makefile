@@ -14,16 +14,16 @@ setup: ## Install what is missing: packages, .venv, the guests' kernel
 rights:
 	@setup/rights.sh "$(firstword $(MAKECMDGOALS))"
 
-demo: rights setup ## The main jobs on a real guest: spawned, attached to, migrated, destroyed
+demo: rights lab ## The main jobs on a real guest: spawned, attached to, migrated, destroyed
 	@$(PYTHON_OF_VENV) -m tests.lab.demo
 
-test: rights setup ## Run all tests, on real libvirtd, QEMU, Redis and PostgreSQL
+test: rights setup ## Run all tests, on real libvirtd, QEMU, Redis, RabbitMQ and PostgreSQL
 	@.venv/bin/pytest -n 2 --dist loadfile $(PYTEST_ARGUMENTS)
 
 crash: rights setup ## Every crash row, or with CRASH_ARGUMENTS a part: "--budget 10" (minutes), "--row NAME", "--soak"
 	@.venv/bin/pytest tests/crash --crash=all $(CRASH_ARGUMENTS)
 
-bench: rights setup ## Measure, and compare with bare libvirt
+bench: rights lab ## Measure, and compare with bare libvirt
 	@$(PYTHON_OF_VENV) -m tests.bench
 
 bench-jobs: rights setup ## Measure the journal beside bare Celery, DBOS and TaskFlow
@@ -32,6 +32,9 @@ bench-jobs: rights setup ## Measure the journal beside bare Celery, DBOS and Tas
 
 environment:
 	@setup/all.sh environment
+
+lab:
+	@setup/all.sh demo
 
 check: environment ## Format, lint, types, rooms, migrations, dependencies
 	.venv/bin/ruff format --check
@@ -49,4 +52,4 @@ clean: ## Remove what setup and the tests made in and around the checkout; packa
 	rm -rf .venv .lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup rights demo test crash bench bench-jobs environment check lock clean
+.PHONY: help setup rights demo test crash bench bench-jobs environment lab check lock clean

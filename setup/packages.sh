@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the lab needs and this machine lacks. Those that are there are not touched,
 # no service is started, no database cluster is made, and every file changed for the call is as before after it.
+# With the argument "tests": also those that only the tests need.
 set -euo pipefail
 # shellcheck source=setup/python.sh
 . "$(dirname "$0")/python.sh"
@@ -33,6 +34,8 @@ missing_packages() {
     command_there openssl || echo openssl
     command_there ip || echo iproute2
     command_there initdb || file_there '/usr/lib/postgresql/*/bin/initdb' || echo postgresql-server
+    # the broker of large installations, with all of Erlang
+    [ "$1" != tests ] || file_there '/usr/lib/rabbitmq/bin/rabbitmq-server' || echo rabbitmq-server
     local python
     if python=$(find_python); then
         "$python" - <<'END'
@@ -87,7 +90,7 @@ hold_services_and_clusters() {
     printf '# %s\ncreate_main_cluster = false\n' "$ours" >"$answer"
 }
 
-mapfile -t missing < <(missing_packages)
+mapfile -t missing < <(missing_packages "${1:-}")
 put_back_needed() { file_there "$policy.$aside" || grep -qs "$ours" "$policy"; }
 if [ ${#missing[@]} -eq 0 ] && ! put_back_needed; then
     exit 0
