@@ -27,6 +27,11 @@ RESERVE_THREADS = 4
 EMBEDDED_ROOT_MAX_LENGTH = 50
 
 
+#: How the URL of a RabbitMQ begins, with and without TLS.
+AMQP = ("amqp://", "amqps://", "pyamqp://")
+#: Celery's result backend that hands each result, by the broker, to whoever sent the task.
+RESULTS_BY_BROKER = "rpc://"
+
 _SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
@@ -71,9 +76,11 @@ class Settings(BaseSettings):
         default=None,
         description="the journal: `sqlite:///FILE` (default: `journal.db` in the state folder) or `postgresql+psycopg://…`",
     )
-    broker_url: str | None = Field(default=None, description="the doorbell: `redis://…`; none by default")
+    broker_url: str | None = Field(default=None, description="the doorbell: `redis://…` or `amqp://…`; none by default")
     result_url: str | None = Field(
-        default=None, description="where Celery results go; the broker, where that is Redis; else none"
+        default=None,
+        description="where Celery results go; by default the broker: Redis keeps them, RabbitMQ (`rpc://`) hands each "
+        "to the client that sent the job",
     )
     libvirt_uri: str | None = Field(
         default=None,
@@ -194,9 +201,11 @@ class Settings(BaseSettings):
     @property
     def results_url(self) -> str | None:
         """Where Celery results go, if anywhere."""
-        if self.result_url is None and self.broker_url is not None and self.broker_url.startswith("redis"):
+        if self.result_url is not None or self.broker_url is None:
+            return self.result_url
+        if self.broker_url.startswith("redis"):
             return self.broker_url
-        return self.result_url
+        return RESULTS_BY_BROKER if self.broker_url.startswith(AMQP) else None
 
     @property
     def roots_of_images(self) -> tuple[Path, ...]:

@@ -143,13 +143,14 @@ def test_settings_do_not_change() -> None:
     [
         ({"BROKER_URL": "redis://r/0"}, "redis://r/0"),
         ({"BROKER_URL": "rediss://r/0"}, "rediss://r/0"),
-        ({"BROKER_URL": "amqp://a//"}, None),
+        ({"BROKER_URL": "amqp://a//"}, "rpc://"),
+        ({"BROKER_URL": "sqs://"}, None),
         ({"BROKER_URL": "amqp://a//", "RESULT_URL": "redis://r/1"}, "redis://r/1"),
         ({"BROKER_URL": "redis://r/0", "RESULT_URL": "redis://r/1"}, "redis://r/1"),
     ],
-    ids=["redis", "redis with TLS", "rabbit alone", "rabbit and redis", "two redis"],
+    ids=["redis", "redis with TLS", "rabbit alone", "another", "rabbit and redis", "two redis"],
 )
-def test_results_go_to_the_broker_where_that_is_redis(
+def test_results_go_to_the_broker_where_it_can_hand_them_on(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], results: str | None
 ) -> None:
     """Unless they are sent elsewhere."""

@@ -4,10 +4,12 @@ Nor does it write anybody's Celery state: what cannot be read may carry the id o
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery.worker.consumer import Consumer
+from celery.worker.consumer.control import Control
+from celery.worker.consumer.tasks import Tasks
 from typing_extensions import override
 
 from worker.celery_app.app import COMPUTE
@@ -30,8 +32,42 @@ def _why_unreadable(message: Any) -> str | None:  # noqa: ANN401  # kombu's mess
             return "its body is not arguments, named arguments and canvas"
 
 
+class TasksOfEachQueue(Tasks):
+    """Celery's step that takes tasks, with a prefetch for each queue.
+
+    RabbitMQ's quorum queues refuse one for the whole channel, and whether a queue is one is not ours to say.
+    """
+
+    @override
+    def qos_global(self, c: Any) -> bool:  # as Celery calls it
+        """Never."""
+        return False
+
+
+class ControlAfterTasks(Control):
+    """Celery's step that takes revokes and the like, behind our step in the place of its own."""
+
+    requires = (TasksOfEachQueue,)
+
+
+def _steps() -> tuple[str, ...]:
+    """Celery's steps, ours in the place of its own, and none for tasks with an ETA, which have no place here."""
+    ours = {
+        "celery.worker.consumer.tasks:Tasks": f"{__name__}:{TasksOfEachQueue.__name__}",
+        "celery.worker.consumer.control:Control": f"{__name__}:{ControlAfterTasks.__name__}",
+        "celery.worker.consumer.delayed_delivery:DelayedDelivery": None,
+    }
+    steps = (ours.get(step, step) for step in Consumer.Blueprint.default_steps)
+    return tuple(step for step in steps if step is not None)
+
+
 class SturdyConsumer(Consumer):
     """Celery's consumer, which survives whatever is put into its queue."""
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc, valid-type]  # its stubs take it for a variable
+        """Celery's steps, two of them ours."""
+
+        default_steps: Sequence[str] = _steps()
 
     connection_errors: tuple[type[Exception], ...]
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from celery import Celery, states
 from celery.app.task import Context
-from celery.backends.base import DisabledBackend
 from celery.exceptions import TaskRevokedError
 from celery.result import denied_join_result
 from kombu.exceptions import OperationalError
@@ -31,7 +30,7 @@ from models.engine import Database
 from models.outbox import Letter, delivered, due, not_delivered, take_over, undelivered_of
 from models.records import JobRecord, Progress
 from models.states import FINAL, JobState, OutboxKind
-from worker.celery_app.app import queue_name, task_name
+from worker.celery_app.app import BROKER_TIMEOUT_S, keeps_results, named_queue, queue_name, task_name
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +64,9 @@ def ring(app: Celery, job: JobRecord, host: str) -> None:
         task_name(job.operation),
         kwargs=_payload(job),
         task_id=job.id,
-        queue=queue_name(host),
+        queue=named_queue(queue_name(host)),  # type: ignore[arg-type]  # a queue works as well as its name
         retry=False,
+        confirm_timeout=BROKER_TIMEOUT_S,
         ignore_result=True,
         add_to_parent=False,
     )
@@ -77,7 +77,7 @@ def forget(app: Celery, letter: Letter) -> None:
 
     Once the new run has ended there is nothing to forget: what is kept then may be its own.
     """
-    if isinstance(app.backend, DisabledBackend) or letter.job.run != letter.run or letter.job.state in FINAL:
+    if not keeps_results(app) or letter.job.run != letter.run or letter.job.state in FINAL:
         return
     app.backend.forget(letter.job.id)
 
@@ -274,7 +274,8 @@ class Postman(threading.Thread):
         job = claim.job
         if job.run > 1:  # what Celery has of the run before is forgotten first
             self._deliver_for(_Look(job.id))
-        self._app.backend.store_result(job.id, {"hostname": self._worker_name, "host": job.host}, states.STARTED)
+        if keeps_results(self._app):
+            self._app.backend.store_result(job.id, {"hostname": self._worker_name, "host": job.host}, states.STARTED)
         if claim.rung:
             return
         self._send_event(

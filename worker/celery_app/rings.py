@@ -23,6 +23,7 @@ from tasks.catalogue import Catalogue
 from tasks.requests import BadRequestError
 from tasks.submission import read_submission
 from worker.celery_app.app import task_name
+from worker.celery_app.giving_back import give_back
 from worker.celery_app.revoking import EarlyRevokes
 from worker.celery_app.turns import Turns
 from worker.retrying import insist
@@ -137,7 +138,7 @@ class Rings:
                 self._take(submission, task.request, recorded)
         except OUT_OF_REACH as error:
             log.error("journal out of reach, message given back: job=%s %s", job_id, error)  # noqa: TRY400
-            message.reject(requeue=True)
+            give_back(task.app, message)
             raise Ignore from None
         except SQLAlchemyError as error:
             log.warning("a message that the journal cannot hold: job=%r %s", job_id, error)

@@ -3,7 +3,7 @@
 from models.engine import Database
 from models.outbox import delivered, undelivered_of
 from models.states import OutboxKind
-from worker.celery_app.app import build_app
+from worker.celery_app.app import build_app, keeps_results
 from worker.celery_app.postman import forget, ring
 from worker.settings import Settings
 
@@ -13,7 +13,7 @@ def ring_now(settings: Settings, database: Database, job_id: str) -> str | None:
     app = None
     try:
         app = build_app(settings)
-        if settings.results_url is not None:
+        if keeps_results(app):
             app.backend.get_state(job_id)  # connected before the letters are read, so that each is told while it holds
         for letter in undelivered_of(database, [job_id]):
             if letter.kind is OutboxKind.FORGET:

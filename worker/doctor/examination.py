@@ -8,7 +8,7 @@ from worker.doctor import hypervisor, places
 from worker.doctor.findings import Check, Finding, Level, examine, fine, problem
 from worker.doctor.journal import journal
 from worker.host.facts import HostFacts
-from worker.settings import ConfigurationError, Settings, masked, refuse_half_a_worker
+from worker.settings import ConfigurationError, RESULTS_BY_BROKER, Settings, masked, refuse_half_a_worker
 
 BROKER_DEADLINE_S: Final = 5
 JOURNAL_DEADLINE_S: Final = 15.0
@@ -95,7 +95,7 @@ def _broker(settings: Settings) -> Finding:
         return fine("broker", "none: the worker finds jobs in the journal")
     try:
         for url in dict.fromkeys((settings.broker_url, settings.results_url)):
-            if url is not None:
+            if url is not None and url != RESULTS_BY_BROKER:
                 require_answer(url, BROKER_DEADLINE_S)
     except OutOfReachError as error:
         return problem(
