@@ -177,6 +177,7 @@ class Runner:
         log.info("job claimed: job=%s %s instance=%s epoch=%d", job.id, job.operation, job.instance, job.epoch)
         try:
             run, steps = self._prepare(lease)
+            self.hands.entrust(job.id, lambda why: self._give_up(run, why))
             try:
                 if job.verdict is None:
                     self._make(run, steps)
@@ -216,6 +217,7 @@ class Runner:
             request,
             lease.devices,
             announce=lambda progress: self.announcer.progressed(lease.job, progress),
+            written_off=self.hands.written_off,
         )
         return run, steps
 
@@ -321,6 +323,16 @@ class Runner:
         error = in_full(error, run.lease.job, run.lease.host, JobState.WAITING, run.at)
         wait(self.database, run.lease, delay, error, run.take_seen(), progressed=run.progressed)
         log.warning("job waits %.0f s: job=%s %s", delay.total_seconds(), run.lease.job.id, error.told)
+
+    def _give_up(self, run: Run, why: str) -> None:
+        """Have the job wait in the journal while its thread hangs: whatever that thread does next is overtaken."""
+        delay = self.patience.wait_after(run.lease.job.waits)
+        error = in_full(ErrorRecord(ErrorClass.UNKNOWN, why), run.lease.job, run.lease.host, JobState.WAITING, run.at)
+        try:
+            wait(self.database, run.lease, delay, error)
+        except OvertakenError:
+            return  # it has gone on after all, or somebody else has taken it
+        log.error("job given up by a thread that hangs, and waits: job=%s %s", run.lease.job.id, error.told)
 
     def _quarantine(self, lease: Lease, error: ErrorRecord, seen: Sequence[Seen] = (), *, at: str = "") -> None:
         error = in_full(error, lease.job, lease.host, JobState.QUARANTINED, at)

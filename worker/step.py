@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeGuard
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from models.engine import OUT_OF_REACH, Database
@@ -70,6 +71,7 @@ class Run:
     request: Request
     devices: tuple[Device, ...]
     announce: Callable[[Progress], None]  #: tells others of the progress that was journaled
+    written_off: Callable[[UUID], tuple[str, ...]]  #: the jobs of which a call on the instance may still take effect
     progressed: bool = False  #: whether a step got on since the claim
     at: str = ""  #: the step that is made true or taken back, or was last
     warnings: tuple[str, ...] = ()  #: of the steps that came true, for the job's result
@@ -91,6 +93,7 @@ class Run:
             nonlocal work
             sight = step.look(work, self.host)
             if isinstance(sight, Absent | Partial):
+                self._outlast_hung_calls()
                 found = sight.found if isinstance(sight, Partial) else NOTHING
                 work, attempt = self._intend_to_make(step, record, work, found)
                 self._attempt(step, Direction.DO, record.position, attempt, lambda: step.do(work, self.host))
@@ -181,12 +184,23 @@ class Run:
                 raise HostError(ErrorClass.TRANSIENT, f"{step.name} was undone, and is still there")
 
         def cycle() -> None:
+            self._outlast_hung_calls()
             attempt = self._intend(Intend(made.position, work.intent, Direction.UNDO))
             self._attempt(step, Direction.UNDO, made.position, attempt, undo)
 
         self.patience.try_step(cycle)
         self._saw(Seen(made.position, StepState.DONE, Direction.UNDO, taken_back))
         self.progressed = True
+
+    def _outlast_hung_calls(self) -> None:
+        """What was not seen may still be made by a call that was written off: wait for it. A destroy ends it."""
+        jobs = () if self.operation.supersedes else self.written_off(self.lease.job.instance)
+        if jobs:
+            raise HostError(
+                ErrorClass.TRANSIENT,
+                f"a call of job {', '.join(jobs)} on instance {self.lease.job.instance} has not returned, and may yet "
+                "take effect: see why its QEMU or its storage does not answer, or destroy the instance",
+            )
 
     def _intend(self, intend: Intend) -> int:
         """Commit what was seen and what is intended; the number of the attempt that may now be made."""

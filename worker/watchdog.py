@@ -1,6 +1,6 @@
-"""The watchdog: tells a supervisor such as systemd that the worker is well, and ends one that is not.
+"""The watchdog: writes off calls that hang, tells a supervisor that the worker is well, and ends one that is not.
 
-The supervisor's protocol is sd_notify(3): datagrams to the socket that it named. Without one, only the second is done.
+A supervisor is systemd or its like: sd_notify(3), datagrams to the socket that it named. Without one nobody is told.
 """
 
 import faulthandler
@@ -8,9 +8,11 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
 from typing_extensions import override
 
 from worker.settings import Supervisor
@@ -28,6 +30,48 @@ SILENT_AFTER_S = 120.0
 INTERVAL_S = 5.0
 #: The exit status of a worker that ends because of stuck calls.
 EXIT_STUCK = 7
+
+
+class HungCall(Protocol):
+    """A call of libvirt that has passed its deadline."""
+
+    @property
+    def call(self) -> str: ...  # noqa: D102  # what was asked of libvirt
+    @property
+    def thread(self) -> int: ...  # noqa: D102  # that it keeps
+    @property
+    def lasts_s(self) -> float: ...  # noqa: D102
+
+
+HungCallT = TypeVar("HungCallT", bound=HungCall)
+
+
+class CallsUnderWay(Protocol[HungCallT]):
+    """Who knows the calls of libvirt that have not returned."""
+
+    def older_than(self, seconds: float) -> int:
+        """How many have been under way for longer."""
+        ...
+
+    def overdue(self) -> Collection[HungCallT]:
+        """Those that have passed their deadline."""
+        ...
+
+    def write_off(self, call: HungCallT) -> bool:
+        """Have its thread make no other call before it has let its job go. False if it has returned meanwhile."""
+        ...
+
+
+class JobsInHand(Protocol):
+    """Who knows which thread has which job in hand."""
+
+    def has_job(self, thread: int) -> bool:
+        """Whether the thread has a job in hand that can be given up."""
+        ...
+
+    def write_off(self, thread: int, why: str) -> bool:
+        """Give up the thread's job; raises what the journal raises."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,17 +94,17 @@ class Notifier:
             log.warning("the supervisor cannot be told %s at %s: %s", state, self.address, error)
 
 
-class Watchdog(threading.Thread):
+class Watchdog(threading.Thread, Generic[HungCallT]):
     """Says READY as it starts, then looks every few seconds.
 
-    ``stuck_calls`` counts the calls of libvirt under way for longer than it is given, ``silent_s`` tells how long ago
-    the sweeper came round, ``leave`` ends the process without waiting for its threads.
+    ``silent_s`` tells how long ago the sweeper came round, ``leave`` ends the process without waiting for its threads.
     """
 
     def __init__(
         self,
         supervisor: Supervisor,
-        stuck_calls: Callable[[float], int],
+        calls: CallsUnderWay[HungCallT],
+        jobs: JobsInHand,
         silent_s: Callable[[], float],
         leave: Callable[[int], object] = os._exit,
     ) -> None:
@@ -68,7 +112,8 @@ class Watchdog(threading.Thread):
         self._notifier = Notifier(supervisor.notify_socket)
         self._pings = supervisor.watchdog_s is not None
         self._interval_s = min(INTERVAL_S, (supervisor.watchdog_s or INTERVAL_S) / 3)
-        self._stuck_calls = stuck_calls
+        self._calls = calls
+        self._jobs = jobs
         self._silent_s = silent_s
         self._leave = leave
         self._ended = threading.Event()
@@ -82,8 +127,9 @@ class Watchdog(threading.Thread):
             self.look()
 
     def look(self) -> None:
-        """End the process if too many of its threads are stuck, else say that it is well, if it is."""
-        stuck = self._stuck_calls(STUCK_AFTER_S)
+        """Write off calls that hang; end the process if too many are stuck, else say that it is well, if it is."""
+        self._write_off_overdue_calls()
+        stuck = self._calls.older_than(STUCK_AFTER_S)
         if stuck > STUCK_LIMIT:
             log.critical(
                 "%d calls of libvirt have not returned for %.0f s: the worker ends, the next one takes its jobs up",
@@ -97,6 +143,18 @@ class Watchdog(threading.Thread):
             log.error("the sweeper has not come round for %.0f s: no sign of life is given", silent_s)
         elif self._pings:
             self._notifier.send("WATCHDOG=1")
+
+    def _write_off_overdue_calls(self) -> None:
+        """A job whose call hangs waits in the journal, and its slot is free: the next look is another thread's."""
+        for hung in self._calls.overdue():
+            if not (self._jobs.has_job(hung.thread) and self._calls.write_off(hung)):
+                continue
+            try:
+                self._jobs.write_off(
+                    hung.thread, f"libvirt was asked to {hung.call}, {hung.lasts_s:.0f} s ago: no answer"
+                )
+            except SQLAlchemyError as error:
+                log.warning("a job whose call hangs is not given up yet: the journal is out of reach: %s", error)
 
     def stopping(self) -> None:
         """Say that the worker ends in good order; it goes on saying that it is well until then."""

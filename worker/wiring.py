@@ -142,7 +142,7 @@ def run_worker(
     lock = locked(settings, hypervisor, worker)
     try:
         ledger = Ledger(ledger_file)
-        hands = Hands(settings.limits)
+        hands = Hands(settings.limits, hypervisor.connections.under_way.reinstate)
         recovery = keeper(settings, database, hypervisor, worker, ledger, hands, catalogue)
         recovery.enlist()
         rooms = ServedHost(
@@ -180,7 +180,7 @@ def run_worker(
         beat = Heartbeat(database, worker, settings.host, ledger)
         vigil = Vigil(database, worker, settings.host, hypervisor.require_answer)
         observer = _observer(settings, database, hypervisor, rooms)
-        watchdog = Watchdog(supervisor(), hypervisor.connections.stuck, sweeper.silent_s)
+        watchdog = Watchdog(supervisor(), hypervisor.connections.under_way, hands, sweeper.silent_s)
         housekeepers = (
             Retention(database, settings.retention),
             ConsoleKeeper(hypervisor.console_logs.keep_within_bounds),

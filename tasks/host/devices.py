@@ -1,6 +1,6 @@
 """Devices: disks and interfaces that a domain is given while it is defined, and may lose again."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -110,12 +110,21 @@ class Devices(Protocol):
         """Take the device out of the persistent definition; not there, or no domain, is no error."""
         ...
 
-    def release(self, instance: UUID, device: GuestDevice, *, attempts: int, timeout_s: float) -> None:
+    def release(
+        self,
+        instance: UUID,
+        device: GuestDevice,
+        *,
+        attempts: int,
+        timeout_s: float,
+        watch: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Ask the running guest to let the device go, and return once it has.
 
         Told by event, waited for before it is asked; a request whose time has passed is made again, ``attempts``
         times in all, ``timeout_s`` each. Not there, or no running guest, is no error. A guest that did not let go,
-        or said that it will not, is HostError(PERMANENT) with one sentence.
+        or said that it will not, is HostError(PERMANENT) with one sentence. ``watch`` is asked every few seconds
+        whether to go on waiting: no is HostError(TRANSIENT), and the guest may yet let go.
         """
         ...
 

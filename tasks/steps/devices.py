@@ -8,7 +8,7 @@ from string import ascii_lowercase
 from typing import TypeVar
 from uuid import UUID
 
-from models.records import NOTHING, Change, Device, Json
+from models.records import NOTHING, Change, Device, Json, Progress
 from models.states import DeviceKind, ErrorClass
 from tasks.host import (
     GuestDevice,
@@ -19,6 +19,7 @@ from tasks.host import (
     NetworkKind,
     ShownDevices,
     Volume,
+    Wish,
 )
 from tasks.operation import Absent, Partial, Sight, There, Work
 from tasks.requests import Request
@@ -205,8 +206,13 @@ class DeviceReleased(ABC):
     def do(self, work: Work[DetachRequest], host: Host) -> None:
         """Asks the guest, and waits by event."""
         device, request = self.device(work), work.request
-        if device is not None:
-            host.devices.release(work.instance, device, attempts=request.attempts, timeout_s=request.timeout_s)
+        if device is None:
+            return
+
+        def watch() -> bool:
+            return work.report(Progress("waiting for the guest", 0, 0)) is not Wish.CANCEL
+
+        host.devices.release(work.instance, device, attempts=request.attempts, timeout_s=request.timeout_s, watch=watch)
 
     def undone(self, work: Work[DetachRequest], host: Host) -> bool:
         """Given back if it can be: a guest that is off has nothing, and is given it when it starts."""

@@ -1,6 +1,7 @@
 """Devices of the fake host's domains, and its side of interfaces. A guest lets go at once, if not told otherwise."""
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from uuid import UUID
 
 from models.states import ErrorClass
@@ -8,6 +9,9 @@ from tasks.host import GuestDevice, GuestInterface, GuestVolume, HostError, Netw
 from tests.contract.fake_domains import FakeDomains, shown
 from tests.contract.fake_volumes import FakeVolumes
 from tests.contract.faults import Room, Script, port
+
+#: How often somebody who waits for a guest is asked whether to go on, in seconds.
+LOOK_AGAIN_S = 0.02
 
 
 class FakeDevices(Room):
@@ -63,7 +67,15 @@ class FakeDevices(Room):
                 self.script.did("devices.remove_from_definition", instance)
 
     @port("devices.release")
-    def release(self, instance: UUID, device: GuestDevice, *, attempts: int, timeout_s: float) -> None:
+    def release(
+        self,
+        instance: UUID,
+        device: GuestDevice,
+        *,
+        attempts: int,
+        timeout_s: float,
+        watch: Callable[[], bool] = lambda: True,
+    ) -> None:
         """It goes, unless the guest was told not to let it."""
         with self.script.changed:
             if not self._has(instance, device):
@@ -74,7 +86,14 @@ class FakeDevices(Room):
             if instance not in self.no_os:
                 self.guest_resets(instance)
             limit_s = min(attempts * timeout_s, self.longest_wait_s)
-            if not self.script.changed.wait_for(lambda: not self._has(instance, device), limit_s):
+            end = time.monotonic() + limit_s
+            while self._has(instance, device):
+                if not watch():
+                    raise HostError(ErrorClass.TRANSIENT, f"waiting for the guest {instance} was called off")
+                left = end - time.monotonic()
+                if left > 0:
+                    self.script.changed.wait(min(left, LOOK_AGAIN_S))
+                    continue
                 asked = f"it was asked {attempts} times, and given {timeout_s:g} s each time"
                 message = f"the guest {instance} did not let go of {device.alias}: {asked}; nothing was disconnected"
                 raise HostError(ErrorClass.PERMANENT, message)

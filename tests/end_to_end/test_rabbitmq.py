@@ -168,5 +168,6 @@ def test_jobs_of_a_plain_client_on_quorum_queues_from_first_to_last(
             assert destroyed["state"] == "succeeded"
             assert site.files() == []
     finally:
+        client.app.backend.result_consumer.stop()
         client.close()
     assert "delivery acknowledgement" not in rabbitmq.log

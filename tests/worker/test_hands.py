@@ -100,3 +100,28 @@ def test_waiting_for_earlier_work_ends_with_it(hands: Hands) -> None:
         assert not ended.is_set()
     waiter.join(WITHIN_S)
     assert ended.is_set()
+
+
+def test_a_job_that_was_written_off_is_taken_again_and_waited_for(hands: Hands) -> None:
+    """The thread that hangs lets go of its own hold, not of the next one's; a destroy waits for both."""
+    with hands.grasp("a", ONE, JobClass.SPAWN) as hanging:
+        hands.entrust("a", lambda _why: None)
+        assert hanging
+        assert hands.write_off(threading.get_ident(), "it hangs")
+        with hands.grasp("a", ONE, JobClass.SPAWN) as again:
+            assert again
+            assert hands.held() == {"a"}
+            assert hands.going_on(ONE, "destroy") == ("a", "a")
+            assert (hands.written_off(ONE), hands.written_off(OTHER)) == (("a",), ())
+        assert hands.going_on(ONE, "destroy") == ("a",)
+        with pytest.raises(HostError, match="job a has not returned"):
+            hands.wait_ended(ONE, "destroy", 0.01)
+    hands.wait_ended(ONE, "destroy", WITHIN_S)
+
+
+def test_only_a_claimed_job_is_written_off(hands: Hands) -> None:
+    """There is nothing to give up before; nor in a thread that has none."""
+    with hands.grasp("a", ONE, JobClass.SPAWN):
+        assert not hands.has_job(threading.get_ident())
+        assert not hands.write_off(threading.get_ident(), "it hangs")
+        assert hands.held() == {"a"}

@@ -1,5 +1,6 @@
 """Attaching and detaching on a fake host: what a job comes to, whatever fails, and whenever its worker dies."""
 
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -288,6 +289,27 @@ def test_a_guest_that_does_not_let_go_keeps_the_device_and_a_replay_finishes_it(
     world.fake.domains.kill(world.instance)
     assert world.run("e", ATTACHES[operation]).job.state is JobState.SUCCEEDED
     assert devices(world) == ()
+
+
+@OPERATION
+def test_a_detach_hears_a_cancel_while_it_waits_for_the_guest(world: World, operation: str) -> None:
+    """It does not wait for the guest's time to pass, and gives back what it took from the definition."""
+    world.run("attached", operation)
+    world.fake.devices.no_os.add(world.instance)
+    world.fake.devices.longest_wait_s = 30.0
+    detach = ATTACHES[operation]
+    request = dict(REQUESTS[detach]) | {"attempts": 8, "timeout_s": 20}
+    world.submit("d", detach, request)
+
+    def cancel() -> None:
+        assert request_cancel(world.database, "d", Asked("operator"), outbox=False).taken
+
+    released = next(step.name for step in OPERATIONS[detach].steps if step.name.endswith("Released"))
+    began = time.monotonic()
+    world.take("d", world.worker(watched(OPERATIONS[detach], Listener(("do", released), cancel))))
+    assert time.monotonic() - began < 10
+    assert world.details("d").job.state is JobState.CANCELLED
+    assert has_it(world)
 
 
 @OPERATION

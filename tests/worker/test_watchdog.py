@@ -9,21 +9,26 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Self
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy.exc import OperationalError
+from typing_extensions import override
 
-from models.states import ErrorClass
+from models.states import ErrorClass, JobClass
 from tasks.host import HostError
 from tests.lab.hosts import LibvirtHost
 from tests.lab.site import Site
 from tests.lab.waiting import eventually
 from worker import watchdog as module
+from worker.hands import Hands
 from worker.host.connections import ConnectionClass, Connections
 from worker.host.errors import Call
 from worker.host.under_way import CallsUnderWay
 from worker.settings import Supervisor, supervisor
 from worker.watchdog import EXIT_STUCK, SILENT_AFTER_S, STUCK_AFTER_S, STUCK_LIMIT, Notifier, Watchdog
+
+INSTANCE = UUID(int=1)
 
 
 class Listener:
@@ -81,11 +86,23 @@ class Left:
         self.status = status
 
 
+class Calls(CallsUnderWay):
+    """Calls of which some are stuck."""
+
+    def __init__(self, *, stuck: int = 0) -> None:
+        super().__init__()
+        self._stuck = stuck
+
+    @override
+    def older_than(self, seconds: float) -> int:
+        return self._stuck if seconds == STUCK_AFTER_S else 0
+
+
 def watching(listener: Listener, *, stuck: int = 0, silent_s: float = 0, watchdog_s: float | None = 60) -> list[str]:
     """What one look tells; the status of a process that ended with it."""
     left = Left()
     told = Supervisor(listener.address, watchdog_s)
-    Watchdog(told, lambda after_s: stuck if after_s == STUCK_AFTER_S else 0, lambda: silent_s, left).look()
+    Watchdog(told, Calls(stuck=stuck), Hands({}), lambda: silent_s, left).look()
     return [*listener.heard(), *([] if left.status is None else [f"exit {left.status}"])]
 
 
@@ -109,7 +126,7 @@ def test_a_worker_that_is_stuck_gives_no_sign_of_life(
 
 def test_ready_at_the_start_and_then_a_sign_of_life_in_time(listener: Listener) -> None:
     """Three of them for each that the supervisor needs."""
-    watchdog = Watchdog(Supervisor(listener.address, 0.06), lambda _after_s: 0, lambda: 0.0)
+    watchdog = Watchdog(Supervisor(listener.address, 0.06), Calls(), Hands({}), lambda: 0.0)
     heard: list[str] = []
     watchdog.start()
     try:
@@ -166,13 +183,72 @@ def test_calls_are_counted_while_they_last() -> None:
     calls = CallsUnderWay()
 
     def fail() -> None:
-        with calls.one():
+        with calls.one(Call.LOOK):
             assert (calls.older_than(-1), calls.older_than(60)) == (2, 0)
             raise HostError(ErrorClass.TRANSIENT, "gone")
 
-    with calls.one(), pytest.raises(HostError):
+    with calls.one(Call.START), pytest.raises(HostError, match="gone"):
         fail()
     assert calls.older_than(-1) == 0
+
+
+def overdue(monkeypatch: pytest.MonkeyPatch, *calls: Call) -> None:
+    """Every call of these kinds has passed its deadline as soon as it is begun."""
+    monkeypatch.setattr("worker.host.under_way.DEADLINES_S", dict.fromkeys(Call) | dict.fromkeys(calls, -1.0))
+
+
+def test_a_thread_whose_call_was_written_off_makes_no_other_before_it_let_its_job_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody else may have the job by then; and the connection that the call keeps is not used again."""
+    overdue(monkeypatch, Call.ATTACH)
+    calls, left = CallsUnderWay(), []
+    with calls.one(Call.LOOK), calls.one(Call.ATTACH) as hung:
+        hung.leave = lambda: left.append(hung)
+        assert calls.overdue() == (hung,)
+        assert [calls.write_off(hung), calls.write_off(hung)] == [True, True]
+        assert left == [hung]
+    assert not calls.write_off(hung)
+    with pytest.raises(HostError, match="written off") as refused, calls.one(Call.KILL):
+        pass
+    assert refused.value.error_class is ErrorClass.TRANSIENT
+    calls.reinstate(threading.get_ident())
+    with calls.one(Call.KILL):
+        pass
+
+
+def test_the_job_of_a_call_that_hangs_is_given_up_as_soon_as_the_journal_takes_that(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its slot is free then, but its instance is remembered until the call returns; others' calls are let be."""
+    overdue(monkeypatch, Call.ATTACH, Call.LOOK)
+    calls = CallsUnderWay()
+    hands = Hands({JobClass.ATTACH: 1}, calls.reinstate)
+    watchdog = Watchdog(Supervisor(listener.address, 60), calls, hands, lambda: 0.0)
+    said: list[str] = []
+
+    def give_up(why: str) -> None:
+        said.append(why)
+        if len(said) == 1:
+            raise OperationalError("wait", {}, ConnectionRefusedError("no database"))
+
+    with calls.one(Call.LOOK):
+        watchdog.look()  # a thread without a job
+    with hands.grasp("a", INSTANCE, JobClass.ATTACH):
+        hands.entrust("a", give_up)
+        with calls.one(Call.ATTACH):
+            watchdog.look()
+            assert (hands.held(), hands.written_off(INSTANCE)) == ({"a"}, ())
+            watchdog.look()
+            assert (hands.held(), hands.written_off(INSTANCE)) == (frozenset(), ("a",))
+            assert hands.free_classes() == {JobClass.ATTACH: 1}
+            watchdog.look()
+    assert hands.written_off(INSTANCE) == ()
+    with calls.one(Call.KILL):
+        pass
+    assert len(said) == 2
+    assert said[-1].startswith("libvirt was asked to attach the device, 0 s ago")
+    assert "the journal is out of reach" in caplog.text
 
 
 @pytest.mark.real
@@ -184,7 +260,7 @@ def test_calls_that_a_hung_libvirtd_keeps(
     monkeypatch.setattr(module, "STUCK_AFTER_S", 0.2)
     left = Left()
     with closing(Connections(own_libvirt_host.uri)) as connections:
-        watchdog = Watchdog(Supervisor(listener.address, 60), connections.stuck, lambda: 0.0, left)
+        watchdog = Watchdog(Supervisor(listener.address, 60), connections.under_way, Hands({}), lambda: 0.0, left)
 
         def ask() -> None:
             with connections.calling(ConnectionClass.LOOK, Call.LOOK) as connection:

@@ -8,7 +8,7 @@ from worker.doctor import hypervisor, places
 from worker.doctor.findings import Check, Finding, Level, examine, fine, problem
 from worker.doctor.journal import journal
 from worker.host.facts import HostFacts
-from worker.settings import ConfigurationError, RESULTS_BY_BROKER, Settings, masked, refuse_half_a_worker
+from worker.settings import RESULTS_BY_BROKER, ConfigurationError, Settings, masked, refuse_half_a_worker
 
 BROKER_DEADLINE_S: Final = 5
 JOURNAL_DEADLINE_S: Final = 15.0

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import StrEnum
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 from uuid import UUID
@@ -49,7 +50,7 @@ class Connections:
     def __init__(self, uri: str, *, open_deadline_s: float = OPEN_DEADLINE_S) -> None:
         self.events = DomainEvents()
         self._uri = uri
-        self._under_way = CallsUnderWay()
+        self.under_way = CallsUnderWay()  #: but for those that have a connection alone: they may take their time
         self._open_deadline_s = open_deadline_s
         self._opener: Opener[_Opened] = Opener(open_deadline_s, ABANDONED_OPENS)
         if is_embedded(uri):
@@ -67,12 +68,11 @@ class Connections:
 
         Nothing is sent twice here: whoever called decides whether to call again.
         """
-        with self._under_way.one(), self._calling(self._slots[connection_class], call) as connection:
+        slot = self._slots[connection_class]
+        with self.under_way.one(call) as under_way, self._calling(slot, call) as connection:
+            if not is_embedded(self._uri):  # which has one connection for all
+                under_way.leave = partial(slot.drop, connection)
             yield connection
-
-    def stuck(self, seconds: float) -> int:
-        """How many calls have not returned for so long; those that have a connection alone may take their time."""
-        return self._under_way.older_than(seconds)
 
     @contextmanager
     def calling_alone(self, call: Call) -> Iterator[libvirt.virConnect]:
@@ -177,7 +177,7 @@ class _Slot:
             self._filling.release()
 
     def drop(self, connection: libvirt.virConnect) -> None:
-        """The connection is broken; another, opened meanwhile by somebody else, is left alone."""
+        """The connection is broken, or a call hangs on it; another, that somebody else opened since, is left alone."""
         with self._state:
             if self._opened is not None and self._opened.connection is connection:
                 self._dropped.append(self._opened)

@@ -1,5 +1,6 @@
 """Devices of domains through libvirt: what a look shows decides, whatever a call answered."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -76,9 +77,17 @@ class LibvirtDevices:
             else:
                 return
 
-    def release(self, instance: UUID, device: GuestDevice, *, attempts: int, timeout_s: float) -> None:
+    def release(
+        self,
+        instance: UUID,
+        device: GuestDevice,
+        *,
+        attempts: int,
+        timeout_s: float,
+        watch: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Asked and waited for as often, and as long, as it says."""
-        Release(self._connections, instance, device).ask(attempts, timeout_s)
+        Release(self._connections, instance, device, watch).ask(attempts, timeout_s)
 
     def _attempt(self, domain: libvirt.virDomain, device: GuestDevice, flags: int) -> HostError | None:
         """Have libvirt attach it. Returned is an error behind which a look is worth its while."""

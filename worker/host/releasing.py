@@ -4,6 +4,7 @@ libvirt's own answer to the request tells no more than that it was made.
 """
 
 import time
+from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
@@ -23,13 +24,19 @@ LOOK_AGAIN_S: Final = 2.0
 class Release:
     """One device of one instance, on its way out of the running guest."""
 
-    def __init__(self, connections: Connections, instance: UUID, device: GuestDevice) -> None:
+    def __init__(
+        self, connections: Connections, instance: UUID, device: GuestDevice, watch: Callable[[], bool]
+    ) -> None:
         self._connections = connections
         self._instance = instance
         self._device = device
+        self._watch = watch
 
     def ask(self, attempts: int, timeout_s: float) -> None:
-        """Return once the guest does not have it; HostError(PERMANENT) when it was asked so often, in vain."""
+        """Return once the guest does not have it; HostError(PERMANENT) when it was asked so often, in vain.
+
+        HostError(TRANSIENT) when whoever watches has it called off.
+        """
         with self._connections.events.watching(self._instance) as wakeups:
             for _ in range(attempts):
                 shown = self._shown()
@@ -68,6 +75,8 @@ class Release:
                 raise HostError(ErrorClass.PERMANENT, self._told(f"refused to let go of {self._called}"))
             if left <= 0:
                 return False
+            if not self._watch():
+                raise HostError(ErrorClass.TRANSIENT, f"waiting for the guest {self._instance} was called off")
             wakeups.wait(min(left, LOOK_AGAIN_S))
 
     def _shown(self) -> ShownDevice | None:

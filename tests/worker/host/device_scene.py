@@ -93,9 +93,9 @@ class Scene:
         """The guest says that it will not let that device go."""
         return lambda: self.connections.events.tell_refusal(self.instance, alias)
 
-    def release(self, attempts: int = 1, timeout_s: float = LONG_S) -> None:
+    def release(self, attempts: int = 1, timeout_s: float = LONG_S, watch: Callable[[], bool] = lambda: True) -> None:
         """Have the volume released."""
-        self.devices.release(self.instance, VOLUME, attempts=attempts, timeout_s=timeout_s)
+        self.devices.release(self.instance, VOLUME, attempts=attempts, timeout_s=timeout_s, watch=watch)
 
 
 def raising(code: str, *before: Callable[[], None], domain: str = "QEMU", message: str = "why") -> Callable[[], None]:

@@ -73,6 +73,14 @@ def test_an_event_that_outruns_the_document_is_looked_behind_again(
     assert holding.asked() == 1
 
 
+def test_waiting_is_called_off_at_the_next_look(holding: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever watches is asked as often; the guest is not asked again, and may yet let go."""
+    monkeypatch.setattr(releasing, "LOOK_AGAIN_S", 0.01)
+    answers = iter((True, True, False))
+    error = refusal(lambda: holding.release(attempts=8, watch=lambda: next(answers)))
+    assert (error.error_class, holding.asked(), list(answers)) == (ErrorClass.TRANSIENT, 1, [])
+
+
 def test_a_refusal_is_final_at_once(holding: Scene) -> None:
     """The guest has said no; asking again would get the same."""
     holding.on("ask ua-vol-1", holding.refuses())
