@@ -29,11 +29,11 @@ from worker.settings import Settings
 
 pytestmark = pytest.mark.real
 
-CONSUMER_TIMEOUT_S = 1.0
+CONSUMER_TIMEOUT_S = 3.0
 #: A worker in a thread gets no signal: it must look up from its broker to see that it is to end.
 LOOKS_UP_EVERY_S = 0.1
 #: Longer than RabbitMQ waits for an acknowledgement, and than it takes it to look.
-LONG_S = 3
+LONG_S = 5
 
 
 @pytest.fixture(scope="module")
