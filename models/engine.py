@@ -129,7 +129,8 @@ class Database:
                 },
                 "pool_use_lifo": True,  # so that what one thread at a time does takes one connection, not all in turn
             }
-        self.engine: Engine = create_engine(parsed, pool_size=8, max_overflow=32, **options)
+        # An error's text goes into logs, and what a statement carried may be somebody's user data.
+        self.engine: Engine = create_engine(parsed, pool_size=8, max_overflow=32, hide_parameters=True, **options)
         if backend == "sqlite":
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -204,7 +205,7 @@ class Database:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401  # the driver's own object
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

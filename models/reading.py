@@ -12,7 +12,7 @@ from models.engine import Database, now_in_database
 from models.prepared import Prepared
 from models.records import Device, Ending, ErrorRecord, InstanceRecord, JobRecord, Json, PeerRecord, StepRecord
 from models.states import UNSETTLED, Direction, HostState, JobState
-from models.tables import devices, hosts, instances, job_events, jobs, steps, workers
+from models.tables import devices, hosts, instances, job_events, jobs, steps, withheld_parts, workers
 
 _JOB = Prepared(select(jobs).where(jobs.c.id == bindparam("wanted")))
 _STEPS_OF = Prepared(
@@ -218,6 +218,14 @@ def job_in_the_way(database: Database, queued: JobRecord) -> JobRecord | None:
     with database.read() as connection:
         row = connection.execute(query).one_or_none()
         return None if row is None else job_from_row(row)
+
+
+def withheld_of(database: Database, job_id: str) -> dict[str, Any] | None:
+    """The parts that the job's request does not show; None once the job was final, and where it has none."""
+    with database.read() as connection:
+        query = select(withheld_parts.c.parts).where(withheld_parts.c.job == job_id)
+        parts: dict[str, Any] | None = connection.execute(query).scalar_one_or_none()
+        return parts
 
 
 def canvas_of(database: Database, job_id: str) -> dict[str, Any]:

@@ -21,6 +21,14 @@ from models.states import (
 Json = Mapping[str, Any]
 NOTHING: Json = MappingProxyType({})
 
+#: What stands in a request in place of a part that is kept beside it: its digest under this name, alone.
+WITHHELD = "hostler:withheld"
+
+
+def withheld_fields(request: Json) -> tuple[str, ...]:
+    """The fields of a request whose parts are not in it."""
+    return tuple(field for field, part in request.items() if isinstance(part, Mapping) and set(part) == {WITHHELD})
+
 
 @dataclass(frozen=True)
 class ErrorRecord:

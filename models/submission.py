@@ -18,9 +18,10 @@ class Submission:
     job_class: JobClass
     instance: UUID
     host: str
-    request: Json  #: as sent, before defaults
+    request: Json  #: as sent, before defaults; what is withheld from it is only named
     actor: str
     canvas: Json | None = None  #: Celery's links, chain, chord and group, as they came
+    withheld: Json | None = None  #: parts of the request that nobody is shown, and that end with the job
 
     @property
     def digest(self) -> str:

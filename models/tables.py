@@ -231,6 +231,14 @@ Index(
     postgresql_where=jobs.c.state.in_(OPEN),
 )
 
+# What a job's request does not show, for as long as the job may need it: a trigger drops it with the final state.
+withheld_parts = Table(
+    "withheld_parts",
+    metadata,
+    _job(primary_key=True),
+    Column("parts", _JSON, nullable=False),
+)
+
 # What each run came to: written once, as it settles; the run that is under way is told of by its job.
 runs = Table(
     "runs",

@@ -13,3 +13,4 @@ flock 9 # two at once would undo each other's work
 "$here/packages.sh" "$for"
 "$here/python-environment.sh" "$cache"
 [ "$for" = environment ] || "$here/guest-kernel.sh" "$cache"
+[ "$for" != tests ] || "$here/cloud-init.sh" "$cache"

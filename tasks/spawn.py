@@ -3,6 +3,7 @@
 from models.states import InstanceState, JobClass
 from tasks.operation import Operation
 from tasks.requests.spawn import SpawnRequest
+from tasks.steps.config_drive import ConfigDriveWritten
 from tasks.steps.disk import EphemeralDisksCreated, RootDiskCreated
 from tasks.steps.domain import DomainDefined, DomainRunning
 from tasks.steps.image import ImagesCached
@@ -16,6 +17,7 @@ spawn = Operation(
         ImagesCached(),
         RootDiskCreated(),
         EphemeralDisksCreated(),
+        ConfigDriveWritten(),
         VolumesConnected(),
         InterfacesPlugged(),
         DomainDefined(),

@@ -2,14 +2,15 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
-from models.records import Json
+from models.records import Json, withheld_fields
 from models.submission import Submission
 from tasks.catalogue import Catalogue
 from tasks.requests import BadRequestError, parse, shown_name
+from tasks.requests.withheld import withhold
 
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
@@ -27,8 +28,12 @@ def read_submission(  # noqa: PLR0913  # the fields of one message
     job_id: object,
     actor: str,
     canvas: Json | None = None,
+    is_known: Callable[[str], bool] = lambda _: False,
 ) -> Submission:
-    """The submission, with its request checked; raises BadRequestError with one sentence naming the field."""
+    """The submission, with its request checked; raises BadRequestError with one sentence naming the field.
+
+    A request from which something is withheld already is another ring for a job that ``is_known``, and nothing else.
+    """
     known = catalogue.get(operation)
     if known is None:
         raise BadRequestError(f"operation: there is no {operation!r}; there are {', '.join(sorted(catalogue))}.")
@@ -37,16 +42,22 @@ def read_submission(  # noqa: PLR0913  # the fields of one message
     if not isinstance(host, str) or not HOST_NAME.fullmatch(host):
         raise BadRequestError("host: a name of at most 63 lower-case letters, digits, dots and dashes is needed.")
     document = _document(request)
-    parse(known.request, document)
+    lacking = withheld_fields(document)
+    if not lacking:
+        parse(known.request, document)
+    elif not is_known(job_id):
+        raise BadRequestError(f"{lacking[0]}: it is withheld, and no job is known by this id: send it whole.")
+    shown, withheld = (document, None) if lacking else withhold(document, job_id)
     return Submission(
         id=job_id,
         operation=operation,
         job_class=known.job_class,
         instance=_uuid(instance),
         host=host,
-        request=document,
+        request=shown,
         actor=actor,
         canvas=canvas or None,
+        withheld=withheld or None,
     )
 
 

@@ -32,7 +32,19 @@ from models.records import Change, Device, DeviceAdded, JobRecord, Json, Progres
 from models.states import DeviceKind, InstanceState, JobClass, StepState
 from models.submission import Submission
 from models.tables import metadata
-from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Power, Volumes
+from tasks.host import (
+    ConfigDrives,
+    Devices,
+    Disks,
+    Domains,
+    EarlierWork,
+    Host,
+    Images,
+    Interfaces,
+    Migrations,
+    Power,
+    Volumes,
+)
 from tasks.operation import Absent, Operation, Reserving, Sight, Step, There, Work
 from tasks.requests import Request
 from tests.fake_host import FakeHost
@@ -238,6 +250,7 @@ class Rooms:
     power: Power
     images: Images
     disks: Disks
+    config_drives: ConfigDrives
     volumes: Volumes
     interfaces: Interfaces
     migrations: Migrations
@@ -304,6 +317,7 @@ def runner(
             power=host.power,
             images=host.images,
             disks=host.disks,
+            config_drives=host.config_drives,
             volumes=host.volumes,
             interfaces=host.interfaces,
             migrations=host.migrations,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from models.states import ErrorClass
 from tasks.host import HostError
+from tests.contract.fake_config_drives import FakeConfigDrives
 from tests.contract.fake_devices import FakeDevices, FakeInterfaces
 from tests.contract.fake_domains import FakeDomains, mislabelled, stranger
 from tests.contract.fake_files import FakeDisks, FakeImage, FakeImages
@@ -22,6 +23,7 @@ __all__ = ["Broken", "FakeHost", "FakeImage", "FakeWorld", "Killed", "mislabelle
 CONSOLE_LOG = "console.log"
 #: Calls whose effect has a half that a crash can leave.
 _HALVES = frozenset({"disks.create", "disks.copy", "disks.format", "disks.remove_folder", "migrations.perform"})
+_HALVES |= {"config_drives.write"}
 
 
 class FakeHost:
@@ -33,6 +35,7 @@ class FakeHost:
         self._script.changed = self.world.changed
         self.images = FakeImages(self._script)
         self.disks = FakeDisks(self._script)
+        self.config_drives = FakeConfigDrives(self._script, self.disks)
         self.domains = FakeDomains(self._script, self.disks)
         self.volumes = FakeVolumes(self._script, self.domains)
         self.interfaces = FakeInterfaces(self._script, self.domains)

@@ -21,7 +21,8 @@ from models.journal.holding import OvertakenError, Seen
 from models.journal.settling import hop, quarantine, settle, wait
 from models.journal.superseding import Terms
 from models.journal.undoing import begin_undo
-from models.records import ErrorRecord, JobRecord, Progress, StepRecord
+from models.reading import withheld_of
+from models.records import ErrorRecord, JobRecord, Json, Progress, StepRecord, withheld_fields
 from models.states import ENDED, Direction, ErrorClass, JobClass, JobState, Verdict
 from models.submission import Submission
 from tasks.catalogue import Catalogue
@@ -205,7 +206,7 @@ class Runner:
             if record.name not in steps:
                 raise _cannot(f"this worker knows no step {record.name} of {operation.name}")
         try:
-            request = parse(operation.request, lease.job.request)
+            request = parse(operation.request, self._whole(lease.job))
         except BadRequestError as error:
             raise _cannot(f"its request can no longer be read: {error}") from error
         run = Run(
@@ -220,6 +221,16 @@ class Runner:
             written_off=self.hands.written_off,
         )
         return run, steps
+
+    def _whole(self, job: JobRecord) -> Json:
+        """The request with what is withheld from it."""
+        lacking = withheld_fields(job.request)
+        if not lacking:
+            return job.request
+        parts = withheld_of(self.database, job.id)
+        if parts is None:
+            raise _cannot(f"its {lacking[0]} is gone: it is dropped once a job has ended")
+        return {**job.request, **parts}
 
     def _make(self, run: Run, steps: Steps) -> None:
         """Make every fact true, or turn round."""

@@ -116,6 +116,11 @@ class Settings(BaseSettings):
         description="NBD servers that volumes may be on, `HOST` or `HOST:PORT`, separated by commas; `*`: any; none by "
         "default",
     )
+    secrets_dir: Path | None = Field(
+        default=None,
+        description="folder of the secrets that requests name, each a file of mode 0600; `secrets` in the state folder "
+        "by default",
+    )
     peer_libvirt_uri: str | None = Field(
         default=None,
         description="how other hosts reach this host's libvirtd, to migrate guests to it: `qemu+tls://HOST/system`; by "
@@ -235,6 +240,11 @@ class Settings(BaseSettings):
         return tuple(Path(root) for root in self.volume_roots.split(":") if root)
 
     @property
+    def folder_of_secrets(self) -> Path:
+        """The folder that secrets are read from."""
+        return self.secrets_dir or self.state_dir / "secrets"
+
+    @property
     def permitted_nbd_servers(self) -> tuple[str, ...]:
         """The NBD servers that volumes may be on."""
         return tuple(server.strip() for server in self.nbd_servers.split(",") if server.strip())
@@ -315,6 +325,8 @@ def load() -> Settings:
         )
     if not settings.state_dir.is_absolute():
         raise ConfigurationError("HOSTLER_STATE_DIR: the path is not absolute.")
+    if not settings.folder_of_secrets.is_absolute():
+        raise ConfigurationError("HOSTLER_SECRETS_DIR: the path is not absolute.")
     return settings
 
 

@@ -24,7 +24,19 @@ from models.journal.closing import disable_host, drain_host, enable_host
 from models.journal.deciding import resume, retry, settle_by_hand, skip
 from models.reading import job as job_record
 from tasks.catalogue import OPERATIONS, Catalogue
-from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Power, Volumes
+from tasks.host import (
+    ConfigDrives,
+    Devices,
+    Disks,
+    Domains,
+    EarlierWork,
+    Host,
+    Images,
+    Interfaces,
+    Migrations,
+    Power,
+    Volumes,
+)
 from worker.celery_app import ops, revoking
 from worker.celery_app.app import build_app
 from worker.celery_app.postman import Postman
@@ -68,6 +80,7 @@ class ServedHost:
     power: Power
     images: Images
     disks: Disks
+    config_drives: ConfigDrives
     volumes: Volumes
     interfaces: Interfaces
     migrations: Migrations
@@ -112,6 +125,7 @@ def build_hypervisor(settings: Settings) -> Hypervisor:
         ),
         volume_roots=tuple(str(root) for root in settings.roots_of_volumes),
         nbd_servers=settings.permitted_nbd_servers,
+        secrets_folder=str(settings.folder_of_secrets),
         virt_type=None if settings.virt_type is VirtType.AUTO else settings.virt_type.value,
         console_log_max_bytes=settings.console_log_max_mib * 1024**2,
     )
@@ -151,6 +165,7 @@ def run_worker(
             power=hypervisor.power,
             images=hypervisor.images,
             disks=hypervisor.disks,
+            config_drives=hypervisor.config_drives,
             volumes=hypervisor.volumes,
             interfaces=hypervisor.interfaces,
             migrations=hypervisor.migrations,

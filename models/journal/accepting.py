@@ -14,7 +14,7 @@ from models.reading import job_from_row
 from models.records import JobRecord, Json
 from models.states import EventType, InstanceState, JobState, OutboxKind
 from models.submission import Submission
-from models.tables import instances, job_events, jobs, runs
+from models.tables import instances, job_events, jobs, runs, withheld_parts
 
 
 class DifferentPayloadError(ValueError):
@@ -143,6 +143,8 @@ def accept_within(connection: Connection, submission: Submission, *, outbox: boo
     row = _insert(connection, submission)
     if row is None:
         return _same(submission, _BY_ID.row(connection, {"id": submission.id}))
+    if submission.withheld is not None:
+        connection.execute(insert(withheld_parts).values(job=submission.id, parts=dict(submission.withheld)))
     if outbox:
         leave_in_outbox(connection, submission.id, 1, OutboxKind.RING, submission.host)
     locked = connection.dialect.name == "sqlite" or row.instance_locked  # SQLite has one writer at a time

@@ -26,7 +26,7 @@ from models.journal.asking import Answer, Asked, tombstone_sentence
 from models.journal.events import leave_in_outbox, record_event
 from models.journal.settling import end, ring_next
 from models.reading import job_from_row
-from models.records import ErrorRecord, JobRecord
+from models.records import ErrorRecord, JobRecord, withheld_fields
 from models.states import (
     FINAL,
     Direction,
@@ -60,6 +60,8 @@ def retry(database: Database, job_id: str, asked: Asked, *, outbox: bool, force:
         if job.state not in FINAL:
             hint = "resume or settle it" if job.state is JobState.QUARANTINED else "cancel it first, or wait"
             raise _RefusedError(f"job {job.id} is {job.state}: only an ended job can be retried; {hint}.")
+        if dropped := withheld_fields(job.request):
+            raise _RefusedError(f"job {job.id} lost its {dropped[0]} when it ended: submit it anew, under a new id.")
         later = _later_success(connection, job)
         why_not = f"job {job.id} has succeeded" if job.state is JobState.SUCCEEDED else later
         if why_not and not (force and asked.reason):

@@ -6,6 +6,7 @@ Every method may raise `HostError`; no other exception tells of the host's condi
 
 from typing import Protocol
 
+from tasks.host.config_drives import ConfigDrive, ConfigDrives, Text
 from tasks.host.devices import (
     Devices,
     GuestDevice,
@@ -38,6 +39,8 @@ from tasks.host.migrations import (
 from tasks.host.power import Power
 
 __all__ = [
+    "ConfigDrive",
+    "ConfigDrives",
     "Departure",
     "Devices",
     "DirectBoot",
@@ -73,6 +76,7 @@ __all__ = [
     "Power",
     "ShownDevice",
     "ShownDevices",
+    "Text",
     "Volume",
     "Volumes",
     "Watch",
@@ -108,6 +112,11 @@ class Host(Protocol):
     @property
     def disks(self) -> Disks:
         """Its instances' files."""
+        ...
+
+    @property
+    def config_drives(self) -> ConfigDrives:
+        """Its instances' config drives."""
         ...
 
     @property

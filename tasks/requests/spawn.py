@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from tasks.requests import Request
+from tasks.requests.config_drive import ConfigDriveRequest
 from tasks.requests.devices import Interface, Volume, refuse_twins
 from tasks.requests.disks import Ephemeral, RootDisk
 from tasks.requests.hardware import Hardware
@@ -23,7 +23,7 @@ class Boot(Part):
     )
 
 
-class SpawnRequest(Request):
+class SpawnRequest(ConfigDriveRequest):
     """A guest to be made and started."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(printable)] = Field(

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from models.records import NOTHING, Change, InstanceIs, Json
+from models.records import NOTHING, Change, Device, InstanceIs, Json
 from models.states import DeviceKind, InstanceState
 from tasks.host import DirectBoot, DomainState, Guest, GuestDisk, Host, Identity, Platform
 from tasks.operation import Absent, InProgress, NotOurs, Sight, There, Work
@@ -51,7 +51,7 @@ class DomainDefined:
                 bus=device.details.get("bus", "virtio"),
                 cache=work.intent.get("disk_cachemode"),
             )
-            for device in work.devices
+            for device in sorted(work.devices, key=_boot_order)
             if device.kind is DeviceKind.DISK
         )
         boot = None
@@ -85,6 +85,12 @@ class DomainDefined:
         """What is not as it should be with what the guest runs on."""
         platform = _platform(work)
         return () if platform is None or platform.warning is None else (platform.warning,)
+
+
+def _boot_order(device: Device) -> tuple[int, str]:
+    """The guest boots from the first disk: ``vda`` comes before ``vdz``, and that before ``vdaa``."""
+    target = device.details.get("target", "")
+    return len(target), target
 
 
 def _platform(work: Work[SpawnRequest]) -> Platform | None:

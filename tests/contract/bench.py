@@ -51,6 +51,10 @@ class Bench(Protocol):
         """Whether the host has given the disk the space for all of it."""
         ...
 
+    def secret(self, name: str) -> None:
+        """Put a secret where the host looks for them."""
+        ...
+
     def nbd_server(self) -> Json:
         """Start a permitted NBD server; where its volume is."""
         ...
@@ -136,6 +140,10 @@ class FakeBench:
     def is_allocated(self, disk: str) -> bool:
         """As noted."""
         return any(disk in files.preallocated for files in self.host.disks.folders.values())
+
+    def secret(self, name: str) -> None:
+        """Noted."""
+        self.host.config_drives.secrets.add(name)
 
     def nbd_server(self) -> Json:
         """Noted."""

@@ -54,6 +54,7 @@ def libvirtd_bench(libvirt_host: LibvirtHost) -> Iterator[RealBench]:
             power=host.power,
             images=host.images,
             disks=host.disks,
+            config_drives=host.config_drives,
             volumes=host.volumes,
             interfaces=host.interfaces,
             migrations=host.migrations,

@@ -110,6 +110,7 @@ def _serve(folder: Path) -> None:
         "power": host.power,
         "images": host.images,
         "disks": host.disks,
+        "config_drives": host.config_drives,
         "volumes": host.volumes,
         "interfaces": host.interfaces,
         "migrations": host.migrations,

@@ -165,7 +165,7 @@ class FakeDisks(Room):
         if disk_format == "raw" and backing:
             raise HostError(ErrorClass.PERMANENT, f"{path} names a raw disk, which is no overlay of an image")
         disk = Disk(path, disk_format, size, backing.path if backing else None)
-        self._make("disks.create", instance, disk, epoch, preallocate=preallocate)
+        self.make("disks.create", instance, disk, epoch, preallocate=preallocate)
 
     @port("disks.copy")
     def copy(  # as the port has it
@@ -184,7 +184,7 @@ class FakeDisks(Room):
         disk = Disk(path, self._format(instance, path), size, None)
         if not watch(image.virtual_size_bytes // 2, image.virtual_size_bytes):
             raise HostError(ErrorClass.TRANSIENT, f"copying {image.path} into {path} was ended before it was done")
-        self._make("disks.copy", instance, disk, epoch, preallocate=preallocate)
+        self.make("disks.copy", instance, disk, epoch, preallocate=preallocate)
 
     @port("disks.format")
     def format(  # as the port has it
@@ -200,12 +200,12 @@ class FakeDisks(Room):
         """Note it, and what it is formatted with."""
         if self._format(instance, path) != "raw" or file_system.kind not in FILE_SYSTEMS:
             raise HostError(ErrorClass.PERMANENT, f"{path} cannot be formatted with {file_system.kind!r}")
-        self._make("disks.format", instance, Disk(path, "raw", size_bytes, None), epoch, preallocate=preallocate)
+        self.make("disks.format", instance, Disk(path, "raw", size_bytes, None), epoch, preallocate=preallocate)
         with self.script.changed:
             self.folders[instance].formatted[path] = file_system
 
-    def _make(self, method: str, instance: UUID, disk: Disk, epoch: int, *, preallocate: bool) -> None:
-        """Half-way, there is only its half."""
+    def make(self, method: str, instance: UUID, disk: Disk, epoch: int, *, preallocate: bool = False) -> None:
+        """Note a disk that a method of the port makes; half-way, there is only its half."""
         path = disk.path
         if disk.virtual_size_bytes <= 0:
             raise HostError(ErrorClass.PERMANENT, f"the disk {path} cannot be {disk.virtual_size_bytes} bytes large")

@@ -7,7 +7,19 @@ from pathlib import Path
 from uuid import UUID
 
 from models.records import Json
-from tasks.host import Devices, Disks, Domains, EarlierWork, Host, Images, Interfaces, Migrations, Power, Volumes
+from tasks.host import (
+    ConfigDrives,
+    Devices,
+    Disks,
+    Domains,
+    EarlierWork,
+    Host,
+    Images,
+    Interfaces,
+    Migrations,
+    Power,
+    Volumes,
+)
 from tests.contract.backdoor import Backdoor
 from tests.contract.bench import OTHER_FILE_BYTES
 from tests.lab.namespaces import configure
@@ -29,6 +41,7 @@ class HostRooms:
     power: Power
     images: Images
     disks: Disks
+    config_drives: ConfigDrives
     volumes: Volumes
     interfaces: Interfaces
     migrations: Migrations
@@ -109,6 +122,13 @@ class RealBench:
         """By the file system."""
         status = Path(disk).stat()
         return status.st_blocks * 512 >= status.st_size
+
+    def secret(self, name: str) -> None:
+        """A file that its owner alone reads."""
+        path = self._places.state / "secrets" / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text("#cloud-config\n")
+        path.chmod(0o600)
 
     def nbd_server(self) -> Json:
         """A qemu-nbd in the host's network."""

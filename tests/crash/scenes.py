@@ -31,7 +31,11 @@ class Scene:
 
 SCENES = {
     "spawn": Scene(
-        (), "absent", "running", begins_process=True, only_look=frozenset({"ImagesCached", "EphemeralDisksCreated"})
+        (),
+        "absent",
+        "running",
+        begins_process=True,
+        only_look=frozenset({"ImagesCached", "EphemeralDisksCreated", "ConfigDriveWritten"}),
     ),
     "destroy": Scene(
         ("spawn",),

@@ -25,6 +25,7 @@ GUEST = {"name": "mortal", "memory_mib": 40, "disk_gib": 1}
 #: Steps that never act in these runs: a local image is there or not, and nothing was superseded.
 ONLY_LOOK = {
     "ImagesCached",
+    "ConfigDriveWritten",
     "EarlierWorkEnded",
     "VolumesConnected",
     "InterfacesPlugged",

@@ -28,6 +28,7 @@ from models.tables import (
     runs,
     step_attempts,
     steps,
+    withheld_parts,
     workers,
 )
 
@@ -91,6 +92,7 @@ ROWS: dict[Table, dict[str, Any]] = {
     outbox: {"job": "a", "run": 1, "kind": "ring", "host": "h1", "created_at": NOW, "tries": 0},
     instance_events: {"instance": INSTANCE, "host": "h1", "at": NOW, "type": "stopped", "data": {}},
     drift: {"host": "h1", "kind": "missing", "subject": "b", "data": {}, "found_at": NOW},
+    withheld_parts: {"job": "a", "parts": {"user_data": "#cloud-config"}},
     recoveries: {"host": "h1", "because": "restored", "begun_at": NOW, "ended_at": NOW},
 }
 
@@ -218,6 +220,8 @@ REFUSED: dict[str, Callable[[Connection], None]] = {
     "job_events_stay_while_open": _sql("DELETE FROM job_events"),
 }
 #: Indexes that make something quick and promise nothing.
+#: It refuses nothing: it drops what a final job's request withholds.
+DROPS = "withheld_parts_end_with_their_job"
 FOR_SPEED = {
     "ix_instances_host",
     "ix_jobs_instance_number",
@@ -310,7 +314,21 @@ def _take_away(connection: Connection, database: Database, name: str) -> None:
 
 def test_every_trigger_and_index_in_the_database_is_tried_here(promised: Database) -> None:
     """A trigger or an index that nobody tries to violate would be a promise on paper."""
-    assert set(_triggers(promised)) | _indexes(promised) == set(REFUSED) | FOR_SPEED
+    assert set(_triggers(promised)) | _indexes(promised) == set(REFUSED) | FOR_SPEED | {DROPS}
+
+
+@pytest.mark.parametrize("state", sorted(FINAL | {JobState.WAITING, JobState.QUARANTINED}))
+def test_what_a_request_withholds_is_dropped_by_the_database(promised: Database, state: JobState) -> None:
+    """Whoever makes the job final, with whichever statement; and by that trigger alone."""
+    job = ROWS[jobs]["id"]
+    for taken_away in (False, True):
+        with trial(promised) as connection:
+            put_all(connection, jobs={"state": JobState.RUNNING})
+            if taken_away:
+                _take_away(connection, promised, DROPS)
+            connection.execute(update(jobs).where(jobs.c.id == job).values(state=state))
+            left = connection.execute(select(withheld_parts.c.job)).all()
+            assert bool(left) == (taken_away or state not in FINAL)
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))

@@ -17,6 +17,7 @@ GOLDEN = {
         "ImagesCached",
         "RootDiskCreated",
         "EphemeralDisksCreated",
+        "ConfigDriveWritten",
         "VolumesConnected",
         "InterfacesPlugged",
         "DomainDefined",

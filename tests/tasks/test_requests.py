@@ -31,6 +31,15 @@ SPAWN = {
         {"id": "i1", "mac": None, "bridge": "br0", "network": None, "model": "virtio", "mtu": None, "queues": None},
     ],
     "hardware": Hardware().model_dump(),
+    "config_drive": "openstack",
+    "hostname": "a-guest.example",
+    "user_data": "#cloud-config\n",
+    "user_data_base64": None,
+    "ssh_keys": ["ssh-ed25519 AAAA somebody"],
+    "metadata": {"role": "db"},
+    "vendor_data": {"secret": "vendor"},
+    "network_config": None,
+    "network_data": {"links": []},
     "timeout_s": 60,
 }
 MISSING = object()
@@ -76,6 +85,8 @@ def test_what_may_be_left_out_has_a_default() -> None:
     destroy = parse(DestroyRequest, {})
     assert (destroy.version, destroy.timeout_s) == (1, 0)
 
+
+NO_NAME_OF_ONE = "{}: string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{{0,127}}$'."
 
 BAD = [
     ("name", MISSING, "name: field required."),
@@ -124,6 +135,46 @@ BAD = [
     ("boot.kernel", "vmlinuz", "boot.kernel: path is not absolute."),
     ("boot.initrd", "initrd", "boot.initrd: path is not absolute."),
     ("boot.cmdline", "x" * 2049, "boot.cmdline: string should have at most 2048 characters."),
+    ("config_drive", "vfat", "config_drive: input should be 'nocloud', 'openstack' or 'none'."),
+    ("config_drive", "none", "request: user_data needs a config drive, and config_drive is none."),
+    ("config_drive", "nocloud", "request: network_data goes with config_drive openstack; nocloud has network_config."),
+    (
+        "network_config",
+        {"version": 2},
+        "request: network_config goes with config_drive nocloud; openstack has network_data.",
+    ),
+    ("network_config", {"version": [1]}, "network_config: value needs its version, 1 or 2."),
+    ("network_config", {}, "network_config: value needs its version, 1 or 2."),
+    ("network_data", [], "network_data: input should be a valid dictionary."),
+    (
+        "hostname",
+        "a_guest",
+        "hostname: value is no host name: labels of letters, digits and dashes, separated by dots.",
+    ),
+    (
+        "hostname",
+        "a." * 127,
+        "hostname: value is no host name: labels of letters, digits and dashes, separated by dots.",
+    ),
+    ("user_data", "ä" * 32769, "user_data.text: value has 65538 bytes, more than 65536."),
+    ("user_data", "a\0b", "user_data.text: value has a NUL; send binary data as base64."),
+    ("user_data", "\ud800", "user_data.text: value is no text: it has half of a surrogate pair."),
+    ("user_data", {"passw0rd": 1}, 'user_data: value is neither text nor {"secret": NAME}.'),
+    ("user_data", 7, 'user_data: value is neither text nor {"secret": NAME}.'),
+    ("user_data", {"secret": "../passwd"}, NO_NAME_OF_ONE.format("user_data.secret.secret")),
+    ("vendor_data", {"secret": ""}, NO_NAME_OF_ONE.format("vendor_data.secret.secret")),
+    ("vendor_data", {"secret": None}, "vendor_data.secret.secret: input should be a valid string."),
+    ("user_data_base64", "aGk", "user_data_base64: value is not base64."),
+    ("user_data_base64", "a" * 87384, "user_data_base64: value has 65538 bytes once decoded, more than 65536."),
+    (
+        "user_data_base64",
+        "aGk=",
+        "request: user_data and user_data_base64 are two ways to say one thing: give one of them.",
+    ),
+    ("ssh_keys", ["a\nb"], "ssh_keys.0: value has a control character."),
+    ("ssh_keys", ["ssh-rsa AAAA"] * 65, "ssh_keys: list should have at most 64 items after validation, not 65."),
+    ("metadata", {"a": "x" * 256}, "metadata.a: string should have at most 255 characters."),
+    ("metadata", {"a": 1}, "metadata.a: input should be a valid string."),
 ]
 
 

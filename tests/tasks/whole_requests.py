@@ -36,6 +36,13 @@ WHOLE: dict[str, Any] = {
             "numa_nodes": [{"cpus": [0, 1], "mem_mib": 512, "host_node": 0}],
         },
     },
+    "config_drive": "nocloud",
+    "hostname": "a-guest",
+    "user_data": {"secret": "user"},
+    "ssh_keys": ["ssh-ed25519 AAAA somebody"],
+    "metadata": {"role": "db"},
+    "vendor_data": {"secret": "vendor"},
+    "network_config": {"version": 2, "ethernets": {"eth0": {"dhcp4": True}}},
     "timeout_s": 60,
 }
 

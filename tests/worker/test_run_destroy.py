@@ -30,6 +30,7 @@ GUEST: Json = {
     **REQUESTS["spawn"],
     "image": {"url": "file:///fake/images/base"},
     "swap_mib": 64,
+    "ssh_keys": ["ssh-ed25519 AAAA somebody"],
     "volumes": [
         {"id": "v1", "kind": "nbd", "host": "storage", "port": 10809, "export": "1"},
         {"id": "v2", "kind": "nbd", "host": "storage", "port": 10809, "export": "2"},

@@ -71,6 +71,7 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
         "console_log_max_mib": 2,
         "volume_roots": None,
         "nbd_servers": "",
+        "secrets_dir": None,
         "peer_libvirt_uri": None,
         "migration_address": None,
         "threads": 32,
@@ -101,6 +102,7 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     assert settings.roots_of_volumes == (Path("/var/lib/hostler/volumes"),)
     assert settings.permitted_nbd_servers == ()
+    assert settings.folder_of_secrets == settings.state_dir / "secrets"
     assert settings.address_for_migrations is None
 
 

@@ -21,6 +21,7 @@ from models.states import EventType
 from models.submission import Submission
 from tasks.catalogue import Catalogue
 from tasks.requests import BadRequestError
+from tasks.requests.withheld import masked
 from tasks.submission import read_submission
 from worker.celery_app.app import task_name
 from worker.celery_app.giving_back import give_back
@@ -62,7 +63,16 @@ class KeepingRequest(CeleryRequest):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # as Celery calls it
         super().__init__(*arguments, **options)
-        self.turn = self.turns.take(str((self.kwargs or {}).get("instance")))
+        kwargs = self.kwargs or {}
+        self.turn = self.turns.take(str(kwargs.get("instance")))
+        self._shown = masked({name: masked(value) for name, value in kwargs.items()})
+        if self._shown != kwargs:  # events, and so Flower, and Celery's log show what the sender wrote of it
+            self._kwargsrepr = self.request_dict["kwargsrepr"] = repr(self._shown)
+
+    @override
+    def info(self, safe: bool = False) -> Any:  # as Celery calls it
+        """What remote control, and so Flower, shows."""
+        return {**super().info(safe=safe), "kwargs": self._kwargsrepr if safe else self._shown}
 
     @override
     def on_accepted(self, pid: Any, time_accepted: Any) -> None:  # as Celery calls it
@@ -195,6 +205,7 @@ class Rings:
             job_id=request.id,
             actor=f"celery:{request.origin or 'unknown'}"[:ACTOR_MAX_LENGTH],
             canvas=canvas,
+            is_known=lambda job: reading.job(self._database, job) is not None,
         )
         if submission.host != self._host and not host_exists(self._database, submission.host):
             raise BadRequestError(

@@ -54,12 +54,14 @@ class _Half:
     format: str
     promise: Promise
 
-    def make_raw(self, size_bytes: int) -> None:
-        """Of that size, and nothing in it."""
+    def make_raw(self, size_bytes: int, content: bytes = b"") -> None:
+        """Of that size, with the content at its beginning."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self.name, flags, 0o600, dir_fd=self.folder)
         try:
             os.truncate(descriptor, size_bytes)
+            with os.fdopen(descriptor, "wb", closefd=False) as file:
+                file.write(content)
         finally:
             os.close(descriptor)
 
@@ -179,6 +181,13 @@ class FileDisks:
             file_systems.make(half.path, file_system, size_bytes)
             if preallocate:  # only now: what formats a file may give back what it does not use
                 file_systems.allocate(half.path, size_bytes)
+
+    def publish(self, instance: UUID, path: str, content: bytes, *, epoch: int) -> None:
+        """A raw disk with that content, made and refused as `create` does."""
+        if self._file(instance, path)[1] != "raw":
+            raise HostError(ErrorClass.PERMANENT, f"{path} does not name a raw disk")
+        with self._making(instance, path, len(content), len(content), epoch) as half:
+            half.make_raw(len(content), content)
 
     def _make_empty(self, half: _Half, size_bytes: int, backing: Image | None) -> None:
         if half.format == "raw":

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from worker.host.config_drives import HostConfigDrives
 from worker.host.connections import ConnectionClass, Connections
 from worker.host.console_logs import ConsoleLogs
 from worker.host.devices import LibvirtDevices
@@ -22,6 +23,7 @@ from worker.host.migrations.room import LibvirtMigrations
 from worker.host.platforms import Platforms
 from worker.host.power import LibvirtPower
 from worker.host.roots import Roots
+from worker.host.secret_files import SecretFiles
 from worker.host.space import Space
 from worker.host.volumes.local import BlockVolumes, FileVolumes
 from worker.host.volumes.nbd import NbdVolumes
@@ -47,6 +49,7 @@ class Hypervisor:
         image_rules: ImageRules = ImageRules(),  # noqa: B008 - a frozen value
         volume_roots: tuple[str, ...] = (),
         nbd_servers: tuple[str, ...] = (),
+        secrets_folder: str | None = None,
         virt_type: str | None = None,
         emulator: str | None = None,
         qemu_img_program: str = "qemu-img",
@@ -77,6 +80,8 @@ class Hypervisor:
             held=self._images.held,
             opened=self._images.opened,
         )
+        secrets = SecretFiles(secrets_folder or f"{state_folder}/secrets")
+        self._config_drives = HostConfigDrives(self._disks, secrets)
         self._migrations = LibvirtMigrations(self.connections, folders, self.facts, self._images.require_file)
 
     @property
@@ -103,6 +108,11 @@ class Hypervisor:
     def disks(self) -> FileDisks:
         """Its instances' files."""
         return self._disks
+
+    @property
+    def config_drives(self) -> HostConfigDrives:
+        """Its instances' config drives."""
+        return self._config_drives
 
     @property
     def volumes(self) -> HostVolumes:

@@ -36,6 +36,7 @@ OTHER_QEMU = GuestSurroundings("x86_64", CONSOLE, emulator="/usr/bin/qemu-system
 EMULATED = Platform("qemu", "pc-q35-7.2")
 ROOT = GuestDisk(f"/var/lib/hostler/instances/{INSTANCE}/root.qcow2", "qcow2", "vda", "ua-root", "root")
 DATA = GuestDisk(f"/var/lib/hostler/instances/{INSTANCE}/data.raw", "raw", "vdb", "ua-data_1", "data-1")
+CONFIG = GuestDisk(f"/var/lib/hostler/instances/{INSTANCE}/config.raw", "raw", "vdz", "ua-_config", "disk.config")
 PLAIN = Guest(Identity(INSTANCE, "job-1"), "web & <db>", memory_mib=512, vcpus=2, disks=(ROOT,), platform=EMULATED)
 
 VOLUME = GuestVolume(Volume("vol-1", "any", {}), "vdb", "ua-vol-1", "vol-1")
@@ -62,6 +63,7 @@ DOCUMENTS = {
     ),
     "kernel-alone": (replace(PLAIN, boot=DirectBoot("/images/vmlinuz")), HERE),
     "volumes-and-interfaces": (replace(PLAIN, volumes=(VOLUME, ARCHIVE), interfaces=(NIC, OTHER_NIC)), HERE),
+    "config-drive": (replace(PLAIN, disks=(ROOT, CONFIG)), HERE),
     "volume-alone": (replace(PLAIN, disks=(), volumes=(VOLUME,)), HERE),
 }
 
