@@ -145,7 +145,11 @@ class Batch:
             self._all_end([each.job for each in self._rows], SETTLED_WITHIN_S)
 
     def _all_end(self, jobs: Sequence[str], within_s: float) -> None:
-        eventually(lambda: all(self._state(job) in ENDED for job in jobs), "all jobs end", within_s, poll_s=0.1)
+        def ended() -> bool:
+            self._stage.supervise()
+            return all(self._state(job) in ENDED for job in jobs)
+
+        eventually(ended, "all jobs end", within_s, poll_s=0.1)
 
     def _state(self, job: str) -> str | None:
         return self._stage.site.state_of(job)
