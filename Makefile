@@ -18,7 +18,7 @@ demo: rights lab ## The main jobs on a real guest: spawned, attached to, migrate
 	@$(PYTHON_OF_VENV) -m tests.lab.demo
 
 test: rights setup ## Run all tests, on real libvirtd, QEMU, Redis, RabbitMQ and PostgreSQL
-	@.venv/bin/pytest -n 2 --dist loadfile $(PYTEST_ARGUMENTS)
+	@.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGUMENTS)
 
 crash: rights setup ## Every crash row, or with CRASH_ARGUMENTS a part: "--budget 10" (minutes), "--row NAME", "--soak"
 	@.venv/bin/pytest tests/crash --crash=all $(CRASH_ARGUMENTS)

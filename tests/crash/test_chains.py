@@ -4,6 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+import migrations
 from tests.crash.moments import Armed, Moment
 from tests.crash.verdict import Ledger, job_faults, place_faults
 from tests.crash.wanderer import MORTAL
@@ -38,7 +39,7 @@ def test_a_chain_on_one_host_happens_once(libvirt_host: LibvirtHost, postgresql_
     instance = uuid4()
     orchestrator = Orchestrator(redis_url)
     with Site(libvirt=libvirt_host, database_url=postgresql_url, broker_url=redis_url, worker_command=MORTAL) as site:
-        assert site.hostler("db", "upgrade").returncode == 0
+        migrations.upgrade(site.database)
         Armed(site.folder, "DomainRunning", Moment.DO).arm()
         Armed(site.folder, "DomainUndefined", Moment.MADE).arm()
         site.start_worker()
@@ -74,7 +75,7 @@ def test_a_chain_over_two_hosts_happens_once(
     journal = postgres_server.create_database(socket=True)
     with site_pair(host_pair, database_url=journal, broker_url=redis_server.socket_url, worker_command=MORTAL) as pair:
         first, second = pair.sites
-        assert first.hostler("db", "upgrade").returncode == 0
+        migrations.upgrade(first.database)
         pair.start_workers()
         boot = {
             "kernel": str(guest_image.kernel),

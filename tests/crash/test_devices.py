@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+import migrations
 from models.journal.asking import Asked, request_cancel
 from tasks.catalogue import OPERATIONS
 from tests.crash.furnished import EXTRA_NIC, EXTRA_VOLUME, KEPT_VOLUME, Furnished, Piece
@@ -67,7 +68,7 @@ def furnished(
     with Site(
         libvirt=host, network_namespace=host.network_namespace, database_url=journal, worker_command=MORTAL
     ) as site:
-        assert site.hostler("db", "upgrade").returncode == 0
+        migrations.upgrade(site.database)
         site.start_worker()
         guest = Furnished(site, journal, guest_image, host)
         try:

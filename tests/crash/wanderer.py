@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+import migrations
 from tests.crash.breaking import Way
 from tests.crash.verdict import Ledger, job_faults, place_faults
 from tests.crash.witness import Consoles, Testimony, Witness, guest_faults
@@ -91,8 +92,7 @@ class Wanderer:
         self._pair = self._stack.enter_context(
             site_pair(lab.hosts, database_url=url, broker_url=lab.redis.socket_url, worker_command=MORTAL)
         )
-        upgraded = self.pair.first.hostler("db", "upgrade")
-        assert upgraded.returncode == 0, upgraded.stderr
+        migrations.upgrade(self.pair.first.database)
         self.pair.start_workers()
         self.ledger = Ledger(url)
         self._stack.callback(self.ledger.close)

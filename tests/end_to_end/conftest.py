@@ -40,8 +40,7 @@ def orchestrator(redis_url: str) -> Iterator[Orchestrator]:
 def site(libvirt_host: LibvirtHost, postgresql_url: str, redis_url: str) -> Iterator[Site]:
     """A host with PostgreSQL, Redis and a libvirtd, its worker not started."""
     with Site(libvirt=libvirt_host, database_url=postgresql_url, broker_url=redis_url) as served:
-        upgraded = served.hostler("db", "upgrade")
-        assert upgraded.returncode == 0, upgraded.stderr
+        migrations.upgrade(served.database)
         yield served
 
 

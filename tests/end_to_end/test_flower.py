@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 from celery.exceptions import TaskRevokedError
 
+import migrations
 from tests.lab.hosts import LibvirtHost
 from tests.lab.orchestrator import RESULT_WITHIN_S, Orchestrator
 from tests.lab.processes import Process, free_port
@@ -98,7 +99,7 @@ def test_flowers_revoke_cancels_a_queued_job(
         LibvirtHost("revoke") as libvirt,
         Site(libvirt=libvirt, database_url=postgresql_url, broker_url=redis_url) as site,
     ):
-        assert site.hostler("db", "upgrade").returncode == 0
+        migrations.upgrade(site.database)
         site.start_worker()
         eventually(lambda: "hostler@h1" in (flower.get("/api/workers?refresh=1") or {}), "the worker is seen", 20)
         libvirt.freeze()  # the first spawn hangs in its look

@@ -4,6 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+import migrations
 from models import reading
 from tests.end_to_end.guests import done, running
 from tests.lab.hosts import LibvirtHost
@@ -22,7 +23,7 @@ def test_guests_run_again_after_their_host_has_booted(
         LibvirtHost("booting") as host,
         Site(libvirt=host, database_url=postgresql_url, broker_url=redis_url) as site,
     ):
-        assert site.hostler("db", "upgrade").returncode == 0
+        migrations.upgrade(site.database)
         stopped = uuid4()
         site.start_worker(settings=ENABLED, boot_id="first")
         for each in (instance, stopped):
