@@ -25,8 +25,14 @@ def test_a_guest_that_moves_five_times_loses_no_beat_and_no_byte(
     sites: SitePair, instance: UUID, guest_image: GuestImage, nbd_server: NbdServer, disk: str
 ) -> None:
     """On a volume that both hosts reach, and on a disk of its own that goes with it: one boot, each number once."""
-    of_kind = {"disk_gib": 1} if disk == "root" else {"volumes": [nbd_volume(nbd_server, "volume")]}
+    of_kind = (
+        {"disk_gib": 1, "user_data": "#cloud-config\n"}
+        if disk == "root"
+        else {"volumes": [nbd_volume(nbd_server, "volume")]}
+    )
     spawned(sites.first, instance, booting(guest_image, disk=disk, keep=1) | of_kind)
+    drives = [site.state / "instances" / str(instance) / "config.raw" for site in sites.sites]
+    told = drives[0].read_bytes() if disk == "root" else None
     with closing(Said(sites.first, instance)) as said:
         eventually(lambda: keeps(said.text), "the guest keeps its disk", 30.0)
         for here, there in [sites.sites, sites.sites[::-1]] * 2 + [sites.sites]:
@@ -38,6 +44,7 @@ def test_a_guest_that_moves_five_times_loses_no_beat_and_no_byte(
                 lambda at=there: len(keeps(at.console(instance))) > 1, f"the guest keeps on at {there.host}", 20.0
             )
         text = said.text
+    assert (drives[1].read_bytes() if drives[1].exists() else None) == told  # what it was told goes with it
     assert len(boots_seen(text)) == 1
     assert heartbeats(text) == list(range(1, len(heartbeats(text)) + 1))
     assert keeps(text) == [(number, True) for number in range(1, len(keeps(text)) + 1)]

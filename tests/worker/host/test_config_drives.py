@@ -172,6 +172,7 @@ def test_only_its_owner_reads_a_config_drive(place: Place) -> None:
         os.umask(before)
     assert place.path.stat().st_mode & 0o777 == 0o600
     assert [each.name for each in place.path.parent.iterdir()] == ["config.raw"]
+    assert place.path.stat().st_size % 1024**2 == 0
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400])
