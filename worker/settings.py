@@ -108,8 +108,13 @@ class Settings(BaseSettings):
     )
     volume_roots: str | None = Field(
         default=None,
-        description="folders that volumes of the kinds `file` and `block`, and NBD sockets, may be in, separated by "
-        "`:`; `volumes` in the state folder by default",
+        description="folders that volumes of the kind `file`, and NBD sockets, may be in, separated by `:`; `volumes` "
+        "in the state folder by default",
+    )
+    volume_devices: str = Field(
+        default="",
+        description="block devices that volumes of the kind `block` may be, by their full names, separated by commas; "
+        "`*` stands for a part of a name (`/dev/vg0/volume-*`); none by default",
     )
     nbd_servers: str = Field(
         default="",
@@ -245,6 +250,15 @@ class Settings(BaseSettings):
         return self.secrets_dir or self.state_dir / "secrets"
 
     @property
+    def permitted_volume_devices(self) -> tuple[str, ...]:
+        """The block devices that volumes may be; raises ConfigurationError when a name cannot be one."""
+        names = tuple(name.strip() for name in self.volume_devices.split(",") if name.strip())
+        for name in names:
+            if not name.startswith("/") or os.path.normpath(name) != name:
+                raise ConfigurationError(f"HOSTLER_VOLUME_DEVICES: {name!r} is no full name of a device.")
+        return names
+
+    @property
     def permitted_nbd_servers(self) -> tuple[str, ...]:
         """The NBD servers that volumes may be on."""
         return tuple(server.strip() for server in self.nbd_servers.split(",") if server.strip())
@@ -332,7 +346,7 @@ def load() -> Settings:
 
 def refuse_half_a_worker(settings: Settings) -> None:
     """Raise ConfigurationError with one sentence if a worker could not serve its host whole with these settings."""
-    _ = settings.permitted_image_urls  # reading them checks them
+    _ = settings.permitted_image_urls, settings.permitted_volume_devices  # reading them checks them
     if settings.broker_url and settings.journal_url.startswith("sqlite") and not settings.allow_sqlite_with_broker:
         raise ConfigurationError(
             "HOSTLER_DATABASE_URL: a broker is set but the journal is SQLite, which only this machine can read; "

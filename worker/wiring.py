@@ -124,6 +124,7 @@ def build_hypervisor(settings: Settings) -> Hypervisor:
             timeout_s=settings.image_timeout_s,
         ),
         volume_roots=tuple(str(root) for root in settings.roots_of_volumes),
+        volume_devices=settings.permitted_volume_devices,
         nbd_servers=settings.permitted_nbd_servers,
         secrets_folder=str(settings.folder_of_secrets),
         virt_type=None if settings.virt_type is VirtType.AUTO else settings.virt_type.value,

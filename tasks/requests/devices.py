@@ -66,7 +66,7 @@ class BlockVolume(_AnyVolume):
     """A block device of the host."""
 
     kind: Literal["block"] = Field(description="what sort of volume it is")
-    path: HostPath = Field(description="absolute path on the host, below one of its volume roots")
+    path: HostPath = Field(description="full name of the device, one of those that the host lists")
 
 
 class NbdVolume(_AnyVolume):

@@ -72,6 +72,7 @@ class Places:
             state_folder=str(self.state),
             image_rules=ImageRules(roots=(str(self.images),)),
             volume_roots=(str(self.volumes),),
+            volume_devices=(f"{self.volumes}/*",),
             nbd_servers=(LOOPBACK,),
             virt_type="qemu",
         )

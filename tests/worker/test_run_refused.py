@@ -60,7 +60,7 @@ def scene(tmp_path: Path, server: ImageServer) -> Scene:
 def world(sqlite_journal: Database, scene: Scene, tmp_path: Path) -> World:
     """A host whose libvirt a test would see touched."""
     below = Roots((str(tmp_path / "volumes"),), called="a volume root", setting="HOSTLER_VOLUME_ROOTS")
-    kinds = {"file": FileVolumes(below), "block": BlockVolumes(below), "nbd": NbdVolumes(below, ("storage",))}
+    kinds = {"file": FileVolumes(below), "block": BlockVolumes(("/dev/vg0/*",)), "nbd": NbdVolumes(below, ("storage",))}
     fake = FakeHost()
     fake.images, fake.disks = scene.images, scene.disks  # type: ignore[assignment]  # they fit the port as well
     fake.volumes = HostVolumes(NoLibvirt(), kinds)  # type: ignore[assignment]  # likewise
@@ -79,7 +79,7 @@ def hostile(scene: Scene, server: ImageServer, volumes: Path) -> list[tuple[str,
     inside = f"{volumes}/none"
     wanted: list[dict[str, Any]] = [
         *({"kind": "file", "path": path} for path in ("/etc/shadow", f"{volumes}/link", f"{volumes}/folder/shadow")),
-        *({"kind": "block", "path": path} for path in ("/dev/sda", f"{volumes}/device", f"{volumes}/../x")),
+        *({"kind": "block", "path": path} for path in ("/dev/sda", "/dev/vg0/../sda", f"{volumes}/device")),
         *({"kind": "nbd", "socket": path} for path in ("/run/libvirt/libvirt-sock", f"{volumes}/link", inside)),
         {"kind": "nbd", "host": "127.0.0.1"},
     ]

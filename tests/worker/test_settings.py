@@ -70,6 +70,7 @@ def test_everything_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
         "virt_type": VirtType.AUTO,
         "console_log_max_mib": 2,
         "volume_roots": None,
+        "volume_devices": "",
         "nbd_servers": "",
         "secrets_dir": None,
         "peer_libvirt_uri": None,
@@ -158,6 +159,15 @@ def test_results_go_to_the_broker_where_it_can_hand_them_on(
     """Unless they are sent elsewhere."""
     settings = loaded(monkeypatch, DATABASE_URL="postgresql+psycopg://h/d", **variables)
     assert settings.results_url == results
+
+
+def test_devices_for_volumes_are_listed_by_their_full_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else is started with."""
+    names = loaded(monkeypatch, VOLUME_DEVICES="/dev/vg0/volume-*, /dev/disk/by-path/pci-0000:00,")
+    assert names.permitted_volume_devices == ("/dev/vg0/volume-*", "/dev/disk/by-path/pci-0000:00")
+    for name in ("sda", "/dev/../sda", "/dev//sda", "/dev/"):
+        with pytest.raises(ConfigurationError, match=r"^HOSTLER_VOLUME_DEVICES: "):
+            refuse_half_a_worker(loaded(monkeypatch, VOLUME_DEVICES=name))
 
 
 def test_prefixes_of_image_urls_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,7 @@ class Hypervisor:
         state_folder: str,
         image_rules: ImageRules = ImageRules(),  # noqa: B008 - a frozen value
         volume_roots: tuple[str, ...] = (),
+        volume_devices: tuple[str, ...] = (),
         nbd_servers: tuple[str, ...] = (),
         secrets_folder: str | None = None,
         virt_type: str | None = None,
@@ -63,7 +64,7 @@ class Hypervisor:
         self.console_logs = ConsoleLogs(folders, console_log_max_bytes)
         self._state_folder = Path(state_folder)
         self.connections = Connections(uri)
-        self._volumes = _volumes(self.connections, volume_roots, nbd_servers)
+        self._volumes = _volumes(self.connections, volume_roots, volume_devices, nbd_servers)
         self._platforms = Platforms(self.facts, virt_type, may_emulate=is_embedded(uri))
         self._domains = LibvirtDomains(
             self.connections, folders, self._platforms.choose, self._surroundings, self._volumes.source
@@ -159,9 +160,11 @@ class Hypervisor:
         return GuestSurroundings(facts.architecture, console_log, self._emulator, facts.virtualized)
 
 
-def _volumes(connections: Connections, roots: tuple[str, ...], nbd_servers: tuple[str, ...]) -> HostVolumes:
+def _volumes(
+    connections: Connections, roots: tuple[str, ...], devices: tuple[str, ...], nbd_servers: tuple[str, ...]
+) -> HostVolumes:
     below = Roots(roots, called="a volume root", setting="HOSTLER_VOLUME_ROOTS")
     return HostVolumes(
         connections,
-        {"file": FileVolumes(below), "block": BlockVolumes(below), "nbd": NbdVolumes(below, nbd_servers)},
+        {"file": FileVolumes(below), "block": BlockVolumes(devices), "nbd": NbdVolumes(below, nbd_servers)},
     )

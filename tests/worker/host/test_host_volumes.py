@@ -128,16 +128,49 @@ def test_what_is_no_regular_file_is_refused_without_waiting(roots: Roots, root: 
     assert "cannot be found" in refusal(FileVolumes(roots), volume(path=str(root / "loop"), format="raw"))
 
 
-def test_a_block_device_is_used_past_the_hosts_cache(roots: Roots, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is on it; here a file stands in for the device."""
-    (root / "a").touch()
+def test_a_block_device_is_used_past_the_hosts_cache(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is on it, by the name on the list; here a file stands in for the device that it leads to."""
+    (root / "dm-0").touch()
+    (root / "a").symlink_to(root / "dm-0")
+    devices = BlockVolumes((f"{root}/a", f"{root}/b"))
     wanted = volume("block", path=str(root / "a"))
-    assert "is not a block device" in refusal(BlockVolumes(roots), wanted)
+    assert "is not a block device" in refusal(devices, wanted)
     monkeypatch.setattr(stat, "S_IFMT", lambda _mode: stat.S_IFBLK)
-    assert BlockVolumes(roots).connected(wanted)
-    assert not BlockVolumes(roots).connected(volume("block", path=str(root / "b")))
-    disk = xml(BlockVolumes(roots), wanted)
+    assert devices.connected(wanted)
+    assert not devices.connected(volume("block", path=str(root / "b")))
+    with pytest.raises(HostError, match="cannot be found"):
+        devices.connect(volume("block", path=str(root / "b")))
+    disk = xml(devices, wanted)
     assert all(part in disk for part in ('type="block"', 'cache="none"', 'io="native"', f'dev="{root / "a"}"'))
+
+
+@pytest.mark.parametrize(
+    ("listed", "name", "fits"),
+    [
+        ("/dev/vg0/volume-*", "/dev/vg0/volume-1", True),
+        ("/dev/vg0/volume-*", "/dev/vg0/volume-", True),
+        ("/dev/vg0/volume-*", "/dev/vg0/root", False),
+        ("/dev/vg0/volume-*", "/dev/vg0/volume-1/x", False),
+        ("/dev/vg0/volume-*", "/dev/vg0/volume-1/../root", False),
+        ("/dev/*/a", "/dev/../a", False),
+        ("/dev/*/a", "/dev//a", False),
+        ("/dev/vg0/*", "/dev/vg0/.", False),
+        ("/dev/vg.", "/dev/vg0", False),
+        ("/dev/sdb", "/dev/sdb", True),
+        ("/dev/sdb", "/dev/sdb1", False),
+        ("/dev/sdb", "/dev/sda", False),
+        ("/dev/sdb", "/dev/sdb\n", False),
+        ("*", "/dev/sda", False),
+    ],
+)
+def test_a_block_device_is_used_by_a_name_on_the_list(listed: str, name: str, *, fits: bool) -> None:
+    """It need not be there for its name to be judged; a refusal names the setting."""
+    devices, wanted = BlockVolumes((listed,)), volume("block", path=name)
+    if fits:
+        assert f'dev="{name}"' in xml(devices, wanted)
+    else:
+        assert "HOSTLER_VOLUME_DEVICES" in refusal(devices, wanted) or "\n" in name
+    assert "HOSTLER_VOLUME_DEVICES" in refusal(BlockVolumes(()), volume("block", path="/dev/sda"))
 
 
 # --- servers
