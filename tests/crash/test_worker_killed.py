@@ -20,7 +20,7 @@ pytestmark = pytest.mark.real
 
 MORTAL = ("-m", "tests.crash.mortal_worker")
 DIES_WITHIN_S = 30.0
-GUEST = {"name": "mortal", "memory_mib": 40, "disk_gib": 1}
+GUEST = {"name": "mortal", "memory_mib": 40, "disk_gib": 1, "swap_mib": 1}
 
 #: Steps that never act in these runs: a local image is there or not, and nothing was superseded.
 ONLY_LOOK = {

@@ -114,6 +114,9 @@ ROWS = {
         {"disk_gib": None, "boot": {"kernel": "GARBAGE"}, "swap_mib": 16},
         on_full_disk=True,
     ),
+    "no such secret": Hopeless(
+        "ConfigDriveWritten", "permanent", "the secret 'none' cannot be used", {"user_data": {"secret": "none"}}
+    ),
     "missing volume": Hopeless(
         "VolumesConnected", "permanent", "NOTHING", {"volumes": [{"id": "v", "kind": "file", "path": "NOTHING"}]}
     ),
