@@ -8,7 +8,7 @@ import pytest
 from celery import chain
 
 from models.reading import list_hosts
-from tests.end_to_end.guests import Said, booting, done, nbd_volume, only_on, spawned
+from tests.end_to_end.guests import AGAIN_IF_LOST, Said, booting, done, heard, nbd_volume, only_on, spawned
 from tests.lab.guest_console import boots_seen, counter_on, disk_checks, heartbeats, keeps, pattern_on
 from tests.lab.guest_image import GuestImage
 from tests.lab.nbd import NbdServer
@@ -17,7 +17,7 @@ from tests.lab.site import READY_WITHIN_S, Site
 from tests.lab.site_pair import SitePair
 from tests.lab.waiting import eventually
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, AGAIN_IF_LOST]
 
 
 @pytest.mark.parametrize("disk", ["volume", "root"])
@@ -40,9 +40,7 @@ def test_a_guest_that_moves_five_times_loses_no_beat_and_no_byte(
             assert job["outcome"]["host"] == there.host
             only_on(sites, there, instance)
             said.comes_to(there)
-            eventually(
-                lambda at=there: len(keeps(at.console(instance))) > 1, f"the guest keeps on at {there.host}", 20.0
-            )
+            heard(there, instance, lambda at=there: len(keeps(at.console(instance))) > 1, "the guest keeps on")
         text = said.text
     assert (drives[1].read_bytes() if drives[1].exists() else None) == told  # what it was told goes with it
     assert len(boots_seen(text)) == 1

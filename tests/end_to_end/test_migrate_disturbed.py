@@ -6,10 +6,12 @@ from uuid import UUID
 import pytest
 
 from tests.end_to_end.guests import (
+    AGAIN_IF_LOST,
     Said,
     booting,
     done,
     goes_on,
+    heard,
     in_flight,
     nbd_volume,
     nowhere,
@@ -23,7 +25,7 @@ from tests.lab.nbd import NbdServer
 from tests.lab.site_pair import SitePair
 from tests.lab.waiting import eventually
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, AGAIN_IF_LOST]
 
 ENDED = {"succeeded", "failed", "cancelled", "quarantined"}
 
@@ -73,7 +75,7 @@ def test_jobs_that_come_in_the_middle_find_the_guest_wherever_it_is(
 
     assert first.state_of(there) == "succeeded"
     assert (attached["host"], attached["outcome"]["host"]) == ("h2", "h2")
-    [check] = eventually(lambda: disk_checks(second.console(instance)), "the guest writes to it, over there", 20.0)
+    [check] = heard(second, instance, lambda: disk_checks(second.console(instance)), "the guest writes to it")
     assert check.ok
     assert disks_seen(second.console(instance)) == [{"vda": "late"}]
     only_on(sites, second, instance)

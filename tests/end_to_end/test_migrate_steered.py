@@ -8,13 +8,13 @@ from uuid import UUID
 import pytest
 from celery.exceptions import TaskRevokedError
 
-from tests.end_to_end.guests import booting, domain, done, goes_on, in_flight, only_on, spawned
+from tests.end_to_end.guests import AGAIN_IF_LOST, booting, domain, done, goes_on, in_flight, only_on, spawned
 from tests.lab.guest_console import boots_seen
 from tests.lab.guest_image import GuestImage
 from tests.lab.orchestrator import RESULT_WITHIN_S, Orchestrator
 from tests.lab.site_pair import SitePair
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, AGAIN_IF_LOST]
 
 #: At this pace the guests below are under way for minutes.
 SLOW = {"bandwidth_mib_s": 1}
