@@ -1,5 +1,7 @@
 """RabbitMQ as the doorbell: clients that are not configured, queues of either type, its limits met."""
 
+import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
+from celery.signals import setup_logging
 from kombu import Connection, Queue
 from sqlalchemy.exc import OperationalError
 
@@ -66,6 +69,24 @@ class Taker:
 
 
 @contextmanager
+def logging_left_alone() -> Iterator[None]:
+    """Keep Celery's set-up of logging and of the environment from the other tests of this process."""
+
+    def left_alone(**_fields: object) -> None:
+        pass
+
+    before = set(os.environ)
+    setup_logging.connect(left_alone, weak=False)
+    try:
+        yield
+    finally:
+        setup_logging.disconnect(left_alone)
+        logging.captureWarnings(capture=False)
+        for name in set(os.environ) - before:
+            del os.environ[name]
+
+
+@contextmanager
 def worker(url: str, host: str, taker: Taker, tmp_path: Path) -> Iterator[Celery]:
     """A Celery worker as ours is, in a thread of this process."""
     app = build_app(Settings(host=host, broker_url=url, state_dir=tmp_path))
@@ -73,7 +94,10 @@ def worker(url: str, host: str, taker: Taker, tmp_path: Path) -> Iterator[Celery
     Rings(database, host, OPERATIONS, taker, EarlyRevokes()).register(app)
     options = {"hostname": worker_name(host), "optimization": "fair", "queues": [queue_name(host)]}
     try:
-        with start_worker(app, concurrency=4, pool="threads", perform_ping_check=False, **options) as started:
+        with (
+            logging_left_alone(),
+            start_worker(app, concurrency=4, pool="threads", perform_ping_check=False, **options) as started,
+        ):
             hub = started.consumer.hub
             hub.call_soon(hub.call_repeatedly, LOOKS_UP_EVERY_S, lambda: None)
             yield app
