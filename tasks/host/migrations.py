@@ -58,6 +58,7 @@ class MigrationPlan:
     peer: Peer
     paths: Paths = field(default_factory=lambda: NO_PATHS)  #: of the files whose path differs over there
     copied_disks: tuple[str, ...] = ()  #: targets of the disks to copy; libvirt would take none for all of them
+    disk_cachemode: str | None = None  #: how the other host opens them; None: as this one does
     bandwidth_mib_s: int | None = None  #: None: as fast as it goes
     post_copy: bool = False  #: whether post-copy is permitted
     auto_converge: bool = False

@@ -57,18 +57,21 @@ class DestinationFilesMade:
     name = "DestinationFilesMade"
 
     def plan(self, work: Work[MigrateRequest], host: Host) -> Json:
-        """Where each file is, and where it will be."""
+        """Where each file is, and where it will be, and how disks are opened over here."""
         departure = departure_of(work)
+        allocated = {device.details.get("path") for device in work.devices if device.details.get("preallocate")}
         disks = [
             {
                 "path": host.disks.path_for(work.instance, disk.path.rpartition("/")[2].partition(".")[0], disk.format),
                 "from": disk.path,
                 "size_bytes": disk.virtual_size_bytes,
+                "preallocate": disk.path in allocated,
             }
             for disk in departure.disks
         ]
         paths = {disk["from"]: disk["path"] for disk in disks}
-        return {"disks": disks, "paths": paths | {departure.console_log: host.migrations.console_log(work.instance)}}
+        paths |= {departure.console_log: host.migrations.console_log(work.instance)}
+        return {"disks": disks, "paths": paths} | ({"disk_cachemode": host.disks.cache_mode()} if disks else {})
 
     def look(self, work: Work[MigrateRequest], host: Host) -> Sight:
         """Files that stand there without an intent of this job are somebody else's data."""
@@ -86,7 +89,12 @@ class DestinationFilesMade:
         for disk in work.intent["disks"]:
             if host.disks.find(work.instance, disk["path"]) is None:
                 host.disks.create(
-                    work.instance, disk["path"], size_bytes=disk["size_bytes"], backing=None, epoch=work.epoch
+                    work.instance,
+                    disk["path"],
+                    size_bytes=disk["size_bytes"],
+                    backing=None,
+                    epoch=work.epoch,
+                    preallocate=disk.get("preallocate", False),
                 )
 
     def undo(self, work: Work[MigrateRequest], host: Host) -> None:

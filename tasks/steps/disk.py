@@ -34,6 +34,7 @@ class RootDiskCreated:
             "bus": bus,
             "alias": f"ua-{ROOT}",
             "serial": ROOT,
+            "preallocate": work.request.preallocate,
         }
 
     def look(self, work: Work[SpawnRequest], host: Host) -> Sight:
@@ -107,6 +108,7 @@ class EphemeralDisksCreated:
                     "bus": bus,
                     "alias": f"ua-_{new.name}",
                     "serial": f"disk.{new.name}",
+                    "preallocate": request.preallocate,
                 }
                 for new, target in zip(_wanted(request), targets, strict=False)
             ]

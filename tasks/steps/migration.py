@@ -217,6 +217,7 @@ def _plan(work: Work[MigrateRequest]) -> MigrationPlan:
         peer=other_host(work),
         paths=files.get("paths", {}),
         copied_disks=tuple(disk.target for disk in departure.disks),
+        disk_cachemode=files.get("disk_cachemode"),
         bandwidth_mib_s=request.bandwidth_mib_s,
         post_copy=request.post_copy,
         auto_converge=request.auto_converge,

@@ -399,7 +399,10 @@ class FakeMigrations(Room):
         there.live[instance] = _relocated(self.domains.live.get(instance, ()), paths)
         there.defined[instance] = _relocated(self.domains.defined.get(instance, ()), paths)
         guest = self.domains.guests[instance]
-        disks = tuple(replace(disk, path=paths.get(disk.path, disk.path)) for disk in guest.disks)
+        disks = tuple(
+            replace(disk, path=paths.get(disk.path, disk.path), cache=move.plan.disk_cachemode or disk.cache)
+            for disk in guest.disks
+        )
         there.guests[instance] = replace(guest, disks=disks)
 
     def _local_disks(self, instance: UUID) -> Iterable[LocalDisk]:

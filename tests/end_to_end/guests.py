@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import IO, Any, TypeVar
 from uuid import UUID
 
@@ -64,6 +65,11 @@ def spawned(site: Site, instance: UUID, guest: dict[str, Any]) -> None:
     """The guest on this host, its heart beating."""
     done(site, "spawn", instance, guest)
     eventually(lambda: heartbeats(site.console(instance)), f"the guest counts on {site.host}", BOOT_WITHIN_S)
+
+
+def label_of(disk: Path) -> str:
+    """The label of the file system, or swap space, on a raw disk."""
+    return call("blkid", "--probe", "--match-tag", "LABEL", "--output", "value", str(disk)).strip()
 
 
 def in_flight(site: Site, job_id: str, percent: float = 0.0) -> None:

@@ -8,7 +8,17 @@ import pytest
 from celery import chain
 
 from models.reading import list_hosts
-from tests.end_to_end.guests import AGAIN_IF_LOST, Said, booting, done, heard, nbd_volume, only_on, spawned
+from tests.end_to_end.guests import (
+    AGAIN_IF_LOST,
+    Said,
+    booting,
+    done,
+    heard,
+    label_of,
+    nbd_volume,
+    only_on,
+    spawned,
+)
 from tests.lab.guest_console import boots_seen, counter_on, disk_checks, heartbeats, keeps, pattern_on
 from tests.lab.guest_image import GuestImage
 from tests.lab.nbd import NbdServer
@@ -24,9 +34,9 @@ pytestmark = [pytest.mark.real, AGAIN_IF_LOST]
 def test_a_guest_that_moves_five_times_loses_no_beat_and_no_byte(
     sites: SitePair, instance: UUID, guest_image: GuestImage, nbd_server: NbdServer, disk: str
 ) -> None:
-    """On a volume that both hosts reach, and on a disk of its own that goes with it: one boot, each number once."""
+    """On a volume that both hosts reach, and on disks of its own that go with it: one boot, each number once."""
     of_kind = (
-        {"disk_gib": 1, "user_data": "#cloud-config\n"}
+        {"disk_gib": 1, "swap_mib": 16, "user_data": "#cloud-config\n"}
         if disk == "root"
         else {"volumes": [nbd_volume(nbd_server, "volume")]}
     )
@@ -51,6 +61,8 @@ def test_a_guest_that_moves_five_times_loses_no_beat_and_no_byte(
     if disk == "volume":
         assert pattern_on(nbd_server.file) == check.md5
         assert counter_on(nbd_server.file) >= len(keeps(text))
+    else:
+        assert label_of(sites.second.state / "instances" / str(instance) / "swap.raw") == "swap"
 
 
 def test_a_chain_spawns_a_guest_gives_it_a_volume_and_moves_it(

@@ -52,6 +52,11 @@ def keeps(console: str) -> list[tuple[int, bool]]:
     return [(int(number), word == "ok") for number, word in _said(console, "keeps")]
 
 
+def writings(console: str) -> list[tuple[str, str]]:
+    """For each time that it wrote to the beginning of a disk, the checksums of what was there before and after."""
+    return [(before, after) for _, _, before, _, after in _said(console, "wrote")]
+
+
 def pings(console: str) -> list[tuple[int, bool]]:
     """For each of its pings, whether it was answered."""
     return [(int(number), word == "ok") for number, word in _said(console, "ping")]

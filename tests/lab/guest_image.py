@@ -12,6 +12,7 @@ and, with words on the kernel's command line (`GuestImage.cmdline_with`):
     lab.hb=SECONDS                          heartbeat N boot=<boot id>, at that interval
     lab.disk=SERIAL                         disk vdb checksum ok <md5>, when a pattern was written to it and read back
     lab.keep=1                              keeps N ok, with every beat: what it writes to that disk is kept
+    lab.write=SERIAL:BASE64                 wrote SERIAL over <md5> now <md5>: of that disk's first 4096 bytes
     lab.ip=ADDRESS/BITS lab.ping=ADDRESS    ping N ok, or ping N lost, once a second
     lab.dirty=MIB                           nothing: it overwrites that much memory for ever
     lab.still=1                             nothing: it leaves the processor alone; not for a guest that migrates

@@ -37,7 +37,7 @@ NEVER_DONE = {"DestinationFits", "DomainPersistent"}
 class Pair:
     """Two hosts with one journal, and an instance that runs on the first."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, **asked: Any) -> None:
         self.database = database
         self.world = FakeWorld()
         fakes = [FakeHost(name, self.world) for name in ("h1", "h2")]
@@ -46,7 +46,7 @@ class Pair:
         self.first = World(database, fakes[0], host="h1")
         self.second = World(database, fakes[1], self.first.instance, host="h2")
         self.second.worker()
-        self.first.submit("spawned", "spawn", {**REQUESTS["spawn"], **DEVICES})
+        self.first.submit("spawned", "spawn", {**REQUESTS["spawn"], **DEVICES, **asked})
         assert self.first.take("spawned") is None
         for fake in fakes:
             fake.effects.clear()
@@ -113,6 +113,24 @@ def test_a_migration_moves_the_guest_with_all_that_it_has(pair: Pair) -> None:
     shown = pair.second.fake.devices.shown(pair.first.instance)
     assert shown is not None
     assert {each.alias for each in shown.live or ()} == {"ua-root", "ua-v1", "ua-nic-i1"}
+
+
+def test_each_disk_goes_along_in_its_format_and_is_opened_as_the_other_host_can(sqlite_journal: Database) -> None:
+    """Raw or not, whatever it is for, with the space that was allocated to it; the inventory follows."""
+    asked = {"root_disk": {"format": "raw"}, "ephemerals": [{"size_gib": 2}], "swap_mib": 64}
+    pair = Pair(sqlite_journal, **asked, preallocate_images="space")
+    before = pair.first.fake.disks.folders[pair.first.instance].disks
+    pair.second.fake.disks.cache = "writeback"
+    pair.submit()
+    assert pair.run().job.state is JobState.SUCCEEDED
+    there = pair.second.fake
+    files = there.disks.folders[pair.first.instance]
+    assert {disk.path: disk for disk in files.disks.values()} == before
+    assert files.preallocated == set(before)
+    assert {disk.cache for disk in there.domains.guests[pair.first.instance].disks} == {"writeback"}
+    assert pair.first.fake.disks.folders == {}
+    paths = {device.details["path"] for device in pair.first.known.devices if "path" in device.details}
+    assert paths == set(before)
 
 
 def test_a_migration_hops_three_times(pair: Pair) -> None:

@@ -31,6 +31,7 @@ fi
 /lab/disks.sh &
 /lab/nics.sh &
 [ -z "$lab_disk" ] || /lab/volume.sh &
+[ -z "$lab_write" ] || /lab/write.sh &
 [ -z "$lab_dirty" ] || /lab/dirty.sh &
 [ -n "$lab_hb" ] || exec sleep 2147483647
 n=0

@@ -104,6 +104,13 @@ def test_a_copied_disk_has_no_backing_file_any_more() -> None:
     assert etree.fromstring(relocated(domain(ROOT), PATHS).encode()).find("devices/disk/backingStore") is not None
 
 
+def test_a_copied_disk_is_opened_as_the_other_host_can() -> None:
+    """And no other, nor where nothing is said of it."""
+    there = etree.fromstring(relocated(domain(ROOT, NBD), PATHS, ("vda",), "writeback").encode())
+    assert [driver.get("cache") for driver in there.iterfind("devices/disk/driver")] == ["writeback", None]
+    assert "cache=" not in relocated(domain(ROOT, NBD), PATHS, ("vda",))
+
+
 def test_nothing_else_is_changed() -> None:
     """Without paths the document says what it said."""
     document = domain(ROOT, NBD, EMPTY_CDROM)

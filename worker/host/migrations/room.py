@@ -196,7 +196,8 @@ class LibvirtMigrations:
             paused = _living(connection, instance) is DomainState.PAUSED
             domain = connection.lookupByUUID(instance.bytes)
             documents = [
-                relocated(domain.XMLDesc(kind), plan.paths, plan.copied_disks) for kind in (_RUNNING_XML, _DEFINITION)
+                relocated(domain.XMLDesc(kind), plan.paths, plan.copied_disks, plan.disk_cachemode)
+                for kind in (_RUNNING_XML, _DEFINITION)
             ]
         # a broken post-copy left it paused: nobody's wish, and it runs over there already
         flags = flags_for(plan, paused=paused and not take_up) | (TAKE_UP if take_up else 0)

@@ -64,10 +64,13 @@ def disks_to_copy(document: str, folder: str) -> tuple[FileDisk, ...]:
     return tuple(disk for element in disks if (disk := _file_disk(element, folder)) is not None)
 
 
-def relocated(document: str, paths: Paths, copied_disks: tuple[str, ...] = ()) -> str:
+def relocated(
+    document: str, paths: Paths, copied_disks: tuple[str, ...] = (), disk_cachemode: str | None = None
+) -> str:
     """The XML with each path that is a key of ``paths`` replaced, wherever a device or the boot names it.
 
-    A copied disk is whole in its own file: what its backing files were here is left out.
+    A copied disk is whole in its own file: what its backing files were here is left out. It is opened as the other
+    host can; None leaves that as it is.
     """
     domain = _parsed(document)
     for part in (*domain.iterfind("os"), *domain.iterfind("devices")):
@@ -77,6 +80,9 @@ def relocated(document: str, paths: Paths, copied_disks: tuple[str, ...] = ()) -
         if _attribute(disk, "target", "dev") in copied_disks:
             for backing in disk.findall("backingStore"):
                 disk.remove(backing)
+            driver = disk.find("driver")
+            if driver is not None and disk_cachemode is not None:
+                driver.set("cache", disk_cachemode)
     return etree.tostring(domain, encoding="unicode")
 
 
