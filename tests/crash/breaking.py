@@ -95,7 +95,7 @@ class Way:
                 passing(SERVER_FOR_S)
                 self.database.start()
             case Fault.BROKER:
-                self.broker.stop()
+                self.broker.kill()
                 go_on()
                 passing(SERVER_FOR_S)
                 self.broker.start()

@@ -130,7 +130,7 @@ def _commit_unanswered(stage: Stage, _instances: Sequence[UUID]) -> Iterator[flo
 
 
 def _broker_killed(stage: Stage, _instances: Sequence[UUID]) -> Iterator[float]:
-    stage.broker.stop()
+    stage.broker.kill()
     yield BROKER_GONE_FOR_S
     stage.broker.start()
 

@@ -11,15 +11,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from uuid import UUID, uuid4
+
+from typing_extensions import override
 
 from tests.lab import qemu_log
 from tests.lab.enclosure import enclosed, qemu_account
 from tests.lab.mount_points import MOUNT_POINTS, ensure_mount_points
+from tests.lab.opening import Opened
 from tests.lab.places import CACHE, program, scratch_folder
 from tests.lab.processes import Process, ProcessEndedError, accepts_connections, free_port
 
@@ -63,7 +63,7 @@ keepalive_count = 5
 """
 
 
-class LibvirtHost:
+class LibvirtHost(Opened):
     """A host. `stop` and `kill` end its libvirtd and leave its guests running; leaving the context ends all of it.
 
     With a `listen_address` (of the loopback interface, or of its network namespace) it can be migrated to; whoever
@@ -78,30 +78,21 @@ class LibvirtHost:
         listen_address: str | None = None,
         qemu_conf: str = "",
     ) -> None:
+        super().__init__()
         self.name = name
         self.uuid = uuid4()
         self.network_namespace = network_namespace
         self._listen_address = listen_address
         self._qemu_conf = qemu_conf
-        self._cleanups = ExitStack()
         self._libvirtds: list[Process] = []  # ended ones too, while they are the reapers of guests
 
-    def __enter__(self) -> Self:
-        try:
-            self.folder = self._cleanups.enter_context(scratch_folder("host"))
-            self._cleanups.callback(self._end_processes)
-            self._lay_out()
-            self.start()
-            self._learn_capabilities()
-        except BaseException:
-            self._cleanups.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._cleanups.close()
+    @override
+    def _open(self) -> None:
+        self.folder = self._cleanups.enter_context(scratch_folder("host"))
+        self._cleanups.callback(self._end_processes)
+        self._lay_out()
+        self.start()
+        self._learn_capabilities()
 
     @property
     def socket(self) -> Path:

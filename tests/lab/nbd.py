@@ -1,12 +1,12 @@
 """Network block devices of our own: a file that guests of several hosts may hold at once, as a volume is held."""
 
-from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from typing_extensions import override
 
 from tests.lab.namespaces import inside
+from tests.lab.opening import Opened
 from tests.lab.places import program, scratch_folder
 from tests.lab.processes import Process, free_port
 
@@ -14,7 +14,7 @@ READY_WITHIN_S = 10.0
 _PORTS = count(10809)  # of network namespaces, where nobody else listens
 
 
-class NbdServer:
+class NbdServer(Opened):
     """A raw file, exported as a disk. It serves any number of clients, and goes on whatever becomes of them.
 
     It listens on the loopback interface, or on `address` in a network namespace, or on a UNIX socket only.
@@ -29,29 +29,20 @@ class NbdServer:
         network_namespace: str | None = None,
         on_socket: bool = False,
     ) -> None:
+        super().__init__()
         self.size_mib = size_mib
         self.export = export
         self.address = address
         self.port = free_port() if network_namespace is None else next(_PORTS)
         self._network_namespace = network_namespace
         self._on_socket = on_socket
-        self._cleanups = ExitStack()
 
-    def __enter__(self) -> Self:
-        try:
-            self._folder = self._cleanups.enter_context(scratch_folder("nbd"))
-            with self.file.open("wb") as disk:
-                disk.truncate(self.size_mib * 1024**2)
-            self.start()
-        except BaseException:
-            self._cleanups.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._cleanups.close()
+    @override
+    def _open(self) -> None:
+        self._folder = self._cleanups.enter_context(scratch_folder("nbd"))
+        with self.file.open("wb") as disk:
+            disk.truncate(self.size_mib * 1024**2)
+        self.start()
 
     @property
     def file(self) -> Path:

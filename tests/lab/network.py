@@ -7,11 +7,11 @@ hosts' links; the links carry larger frames than the guests', so that a guest's 
 """
 
 import subprocess
-from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
+
+from typing_extensions import override
 
 from tests.lab.namespaces import COMMAND_WITHIN_S, configure, inside, network_namespaces
+from tests.lab.opening import Opened
 from tests.lab.places import program
 
 GUESTS_BRIDGE = "br-guests"  #: on every host: the bridge that guests' interfaces are plugged into
@@ -22,29 +22,20 @@ SWITCH_NUMBER = 254
 SWITCH_MAC = "02:00:00:00:00:fe"
 
 
-class Network:
+class Network(Opened):
     """The network of some hosts, gone when its context ends. Nothing of it is seen from the machine's own network."""
 
     def __init__(self, *hosts: str) -> None:
+        super().__init__()
         self._numbers = {host: number for number, host in enumerate(hosts, 1)}
-        self._cleanups = ExitStack()
 
-    def __enter__(self) -> Self:
-        try:
-            self.switch, *namespaces = self._cleanups.enter_context(network_namespaces("switch", *self._numbers))
-            self._namespaces = dict(zip(self._numbers, namespaces, strict=True))
-            self._make_switch()
-            for host in self._numbers:
-                self._make_host(host)
-        except BaseException:
-            self._cleanups.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._cleanups.close()
+    @override
+    def _open(self) -> None:
+        self.switch, *namespaces = self._cleanups.enter_context(network_namespaces("switch", *self._numbers))
+        self._namespaces = dict(zip(self._numbers, namespaces, strict=True))
+        self._make_switch()
+        for host in self._numbers:
+            self._make_host(host)
 
     @property
     def switch_address(self) -> str:

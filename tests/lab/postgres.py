@@ -6,62 +6,46 @@ import secrets
 import signal
 import subprocess
 from collections.abc import Mapping
-from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
+from typing_extensions import override
 
+from tests.lab.opening import Server
 from tests.lab.places import LabIncompleteError, program, scratch_folder
-from tests.lab.processes import Process, free_port
+from tests.lab.processes import free_port
 
-READY_WITHIN_S = 30.0
 SUPERUSER = "lab"
 
 
-class PostgresServer:
+class PostgresServer(Server):
     """A private cluster, gone when its context ends. `durable=False` is quicker and survives `kill`, not power loss."""
 
+    called = "PostgreSQL"
+    ready_within_s = 30.0
+
     def __init__(self, *, durable: bool = True, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__()
         self.port = free_port()
         self._settings = dict(settings or {})
         self._durable = durable
         self._password = secrets.token_hex(8)
         self._numbers = count(1)
-        self._cleanups = ExitStack()
-        self._process: Process | None = None
 
-    def __enter__(self) -> Self:
-        try:
-            self._folder = self._cleanups.enter_context(scratch_folder("postgres"))
-            self._cleanups.callback(self.stop)
-            self._initialise()
-            self.start()
-        except BaseException:
-            self._cleanups.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._cleanups.close()
+    @override
+    def _open(self) -> None:
+        self._folder = self._cleanups.enter_context(scratch_folder("postgres"))
+        self._cleanups.callback(self.stop)
+        self._initialise()
+        self.start()
 
     @property
     def url(self) -> str:
         """SQLAlchemy's address of the database that always exists."""
         return self._url_of("postgres")
-
-    @property
-    def process(self) -> Process:
-        """The running server."""
-        if self._process is None:
-            raise RuntimeError("PostgreSQL is not running")
-        return self._process
 
     def create_database(self, *, socket: bool = False) -> str:
         """SQLAlchemy's address of a new, empty database; by UNIX socket for who is in another network."""
@@ -105,8 +89,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it on the same port as before, and return when it answers."""
-        if self._process is not None:
-            raise RuntimeError("PostgreSQL is running already")
+        self._refuse_running()
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -119,13 +102,7 @@ class PostgresServer:
         }
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         command = [*self._as_owner(), _server_program("postgres"), "-D", str(self._data), *options]
-        self._process = Process(command, log=self._folder / "log", cwd=self._folder)
-        self._process.start()
-        try:
-            self._process.wait_ready(self._answers, "PostgreSQL answers", READY_WITHIN_S)
-        except BaseException:
-            self.stop()
-            raise
+        self._run(command, log=self._folder / "log", cwd=self._folder)
 
     def stop(self) -> None:
         """End it in order, its clients disconnected."""
@@ -134,15 +111,9 @@ class PostgresServer:
             try:
                 if process.alive:
                     process.signal(signal.SIGINT)
-                    process.wait(READY_WITHIN_S)
+                    process.wait(self.ready_within_s)
             finally:
                 process.end()
-
-    def kill(self) -> None:
-        """End it as a crash of the machine would; `start` recovers what was committed."""
-        if self._process is not None:
-            process, self._process = self._process, None
-            process.end()
 
     @property
     def _data(self) -> Path:
@@ -158,6 +129,7 @@ class PostgresServer:
         credentials = f"{SUPERUSER}:{self._password}"
         return f"postgresql+psycopg://{credentials}@/{database}?host={self._folder}&port={self.port}"
 
+    @override
     def _answers(self) -> bool:
         try:
             psycopg.connect(self._address("postgres"), connect_timeout=2).close()

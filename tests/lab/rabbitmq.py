@@ -5,17 +5,16 @@ import os
 import pwd
 import secrets
 import signal
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from kombu import Connection
+from typing_extensions import override
 
+from tests.lab.opening import Server
 from tests.lab.places import LabIncompleteError, program, scratch_folder
-from tests.lab.processes import Process, accepts_connections, free_port
+from tests.lab.processes import accepts_connections, free_port
 
-READY_WITHIN_S = 60.0
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # what is in PATH refuses other users than its own
 #: As an operator finds it, and with the default queue type that README asks for.
 PLAIN, QUORUM = "plain", "quorum"
@@ -25,34 +24,27 @@ LIMITED, DELIVERY_LIMIT = "limited", 20
 CHANNEL_TICK_MS = 200
 
 
-class RabbitmqServer:
+class RabbitmqServer(Server):
     """A private RabbitMQ with a few virtual hosts; it forgets everything when it ends.
 
     A message that is not acknowledged within ``consumer_timeout_s`` costs its consumer the channel.
     """
 
+    called = "RabbitMQ"
+    ready_within_s = 60.0
+
     def __init__(self, *, consumer_timeout_s: float = 1800) -> None:
+        super().__init__()
         self.port = free_port()
         self._consumer_timeout_s = consumer_timeout_s
         self._password = secrets.token_hex(8)
-        self._cleanups = ExitStack()
-        self._process: Process | None = None
 
-    def __enter__(self) -> Self:
+    @override
+    def _open(self) -> None:
         self._folder = self._cleanups.enter_context(scratch_folder("rabbitmq"))
         self._cleanups.callback(self.kill)
-        try:
-            self._configure()
-            self.start()
-        except BaseException:
-            self._cleanups.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._cleanups.close()
+        self._configure()
+        self.start()
 
     def url(self, virtual_host: str) -> str:
         """The address of a virtual host: `PLAIN`, `QUORUM` or `LIMITED`."""
@@ -65,23 +57,8 @@ class RabbitmqServer:
 
     def start(self) -> None:
         """Start it on the same port as before, and return when it answers."""
-        if self._process is not None:
-            raise RuntimeError("RabbitMQ is running already")
-        self._process = Process(
-            [*self._as_owner(), SERVER], log=self._folder / "log", env=self._environment(), cwd=self._folder
-        )
-        self._process.start()
-        try:
-            self._process.wait_ready(self._answers, "RabbitMQ answers", READY_WITHIN_S)
-        except BaseException:
-            self.kill()
-            raise
-
-    def kill(self) -> None:
-        """End it, and its port mapper, without warning; durable queues and what was confirmed are there again."""
-        if self._process is not None:
-            process, self._process = self._process, None
-            process.end()
+        self._refuse_running()
+        self._run([*self._as_owner(), SERVER], log=self._folder / "log", env=self._environment(), cwd=self._folder)
 
     def freeze(self) -> None:
         """Stop its processes until `thaw`."""
@@ -92,11 +69,10 @@ class RabbitmqServer:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: int) -> None:
-        if self._process is None:
-            raise RuntimeError("RabbitMQ is not running")
-        for pid in [self._process.pid, *self._process.survivors()]:
+        for pid in [self.process.pid, *self.process.survivors()]:
             os.kill(pid, number)
 
+    @override
     def _answers(self) -> bool:
         if not accepts_connections(self.port):  # kombu would wait 2 s before it tried again
             return False

@@ -2,63 +2,44 @@
 
 import secrets
 import socket
-from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
+from typing_extensions import override
+
+from tests.lab.opening import Server
 from tests.lab.places import program, scratch_folder
-from tests.lab.processes import Process, free_port
-
-READY_WITHIN_S = 10.0
+from tests.lab.processes import free_port
 
 
-class RedisServer:
+class RedisServer(Server):
     """A private Redis. It forgets everything when it ends, unless `persistent` (append-only file, synced always)."""
 
+    called = "Redis"
+    ready_within_s = 10.0
+
     def __init__(self, *, port: int | None = None, persistent: bool = False) -> None:
+        super().__init__()
         self.port = port or free_port()
         self._password = secrets.token_hex(8)  # it runs as root, and other users of the machine reach its port
         self.url = f"redis://:{self._password}@127.0.0.1:{self.port}/0"
         self._persistent = persistent
-        self._cleanups = ExitStack()
-        self._process: Process | None = None
 
-    def __enter__(self) -> Self:
+    @override
+    def _open(self) -> None:
         self._folder = self._cleanups.enter_context(scratch_folder("redis"))
         # Debian's redis-server is this binary, called by another name; it comes with redis-tools, without a service.
         self._binary = self._folder / "redis-server"
         self._binary.symlink_to(program("redis-server", "redis-check-rdb"))
-        try:
-            self.start()
-        except BaseException:
-            self._cleanups.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.stop()
-        finally:
-            self._cleanups.close()
+        self._cleanups.callback(self.kill)
+        self.start()
 
     @property
     def socket_url(self) -> str:
         """The address for who is in another network: of a UNIX socket, as broker and as result backend alike."""
         return f"redis+socket://:{self._password}@{self._folder / 'socket'}?virtual_host=0"
 
-    @property
-    def process(self) -> Process:
-        """The running server."""
-        if self._process is None:
-            raise RuntimeError("Redis is not running")
-        return self._process
-
     def start(self) -> None:
         """Start it on the same port as before, and return when it answers."""
-        if self._process is not None:
-            raise RuntimeError("Redis is running already")
+        self._refuse_running()
         settings = {
             "bind": "127.0.0.1",
             "port": str(self.port),
@@ -75,23 +56,11 @@ class RedisServer:
         configuration = self._folder / "redis.conf"
         configuration.touch(mode=0o600)
         configuration.write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
-        self._process = Process([self._binary, configuration], log=self._folder / "log")
-        self._process.start()
-        try:
-            self._process.wait_ready(self._answers, "Redis answers PING", READY_WITHIN_S)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """End it; what it held is lost, unless it is persistent."""
-        if self._process is not None:
-            process, self._process = self._process, None
-            process.end()
+        self._run([self._binary, configuration], log=self._folder / "log")
 
     def restart(self) -> None:
         """End it without warning and start it again: same URL, and empty unless persistent."""
-        self.stop()
+        self.kill()
         self.start()
 
     def flush(self) -> None:
@@ -99,6 +68,7 @@ class RedisServer:
         if not self._call("FLUSHALL").startswith(b"+OK"):
             raise RuntimeError("Redis refused FLUSHALL")
 
+    @override
     def _answers(self) -> bool:
         try:
             return self._call("PING").startswith(b"+PONG")
