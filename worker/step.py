@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeGuard
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 from models.engine import OUT_OF_REACH, Database
 from models.journal.claiming import Lease
@@ -272,28 +272,18 @@ class Run:
         return seen
 
 
-class _Fitting:
-    """Which steps fit which protocol: Python looks at each of its methods every time that it is asked."""
-
-    def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Any, dict[type, bool]] = WeakKeyDictionary()
-
-    def __call__(self, step: Step[Any], kind: type) -> bool:
-        known = self._known.setdefault(step, {})
-        if kind not in known:
-            known[kind] = isinstance(step, kind)
-        return known[kind]
-
-
-_fits = _Fitting()
+@cache
+def _fits(step_class: type, protocol: type) -> bool:
+    """Whether steps of the class fit: Python would look at each method of the protocol every time that it is asked."""
+    return issubclass(step_class, protocol)
 
 
 def _tells_warnings(step: Step[Any]) -> TypeGuard[TellingWarnings]:
-    return _fits(step, TellingWarnings)
+    return _fits(type(step), TellingWarnings)
 
 
 def _reserves(step: Step[Any]) -> TypeGuard[Reserving]:
-    return _fits(step, Reserving)
+    return _fits(type(step), Reserving)
 
 
 def _judge(step: Step[Any], sight: Sight, work: Work[Any]) -> StepState:
