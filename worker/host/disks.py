@@ -1,28 +1,26 @@
-"""Disk files: made under a name with the job's epoch, whole and synced before they are published under their own."""
+"""Disk files: made as halves, and published once they are whole; found, and removed with all that is left of them."""
 
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from models.states import ErrorClass
 from tasks.host import Disk, FetchWatch, FileSystem, HostError, Image, unwatched
-from worker.host import children, direct_io, file_systems, qemu_img
+from worker.host import children, direct_io, file_systems, halves, qemu_img
 from worker.host.errors import os_errors
 from worker.host.folders import FOLDER_MODE, Folders
+from worker.host.halves import Half
 from worker.host.headers import qcow2_header
 from worker.host.image_locks import refuse_held
-from worker.host.space import Promise, Space
+from worker.host.space import Space
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _FILE: Final = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]{0,62})\.(?P<format>qcow2|raw)")
-_HALF: Final = re.compile(r"(?P<file>.+)\.(?P<epoch>[0-9]+)\.part")
-
 
 #: What a new qcow2 file takes until a guest writes to it: its tables (measured: 196 to 260 KiB up to 1 TiB).
 NEW_DISK_BYTES: Final = 1024**2
@@ -42,32 +40,6 @@ def _opened(image: Image) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-@dataclass(frozen=True)
-class _Half:
-    """A disk that is being made."""
-
-    path: str
-    name: str
-    folder: int  #: the descriptor of the folder that it is in
-    format: str
-    promise: Promise
-
-    def make_raw(self, size_bytes: int, content: bytes = b"") -> None:
-        """Of that size, with the content at its beginning."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self.name, flags, 0o600, dir_fd=self.folder)
-        try:
-            os.truncate(descriptor, size_bytes)
-            with os.fdopen(descriptor, "wb", closefd=False) as file:
-                file.write(content)
-        finally:
-            os.close(descriptor)
-
-    def allocated_bytes(self) -> int:
-        """What the file system has given it so far."""
-        return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False).st_blocks * 512
 
 
 class FileDisks:
@@ -189,14 +161,14 @@ class FileDisks:
         with self._making(instance, path, len(content), len(content), epoch) as half:
             half.make_raw(len(content), content)
 
-    def _make_empty(self, half: _Half, size_bytes: int, backing: Image | None) -> None:
+    def _make_empty(self, half: Half, size_bytes: int, backing: Image | None) -> None:
         if half.format == "raw":
             half.make_raw(size_bytes)
         else:
             qemu_img.create_qcow2(half.path, size_bytes, backing, program=self._program)
 
     @contextmanager
-    def _making(self, instance: UUID, path: str, size_bytes: int, space_bytes: int, epoch: int) -> Iterator[_Half]:
+    def _making(self, instance: UUID, path: str, size_bytes: int, space_bytes: int, epoch: int) -> Iterator[Half]:
         """The disk's half, to be made within.
 
         Then it is synced, linked to its name, which never overwrites, and the folder synced.
@@ -204,19 +176,19 @@ class FileDisks:
         file, disk_format = self._file(instance, path)
         if size_bytes <= 0:
             raise HostError(ErrorClass.PERMANENT, f"the disk {path} cannot be {size_bytes} bytes large")
-        half = f"{file}.{epoch}.part"
+        name = halves.name_of(file, epoch)
         with os_errors(f"create the disk {path}"), self._folders.made(instance) as folder:
-            if _is_there(file, folder):
+            if halves.is_there(file, folder):
                 raise HostError(ErrorClass.CONFLICT, f"{path} exists already")
             # Halves of this epoch and earlier ones have no owner any more; one of a later epoch would have.
-            self._remove_halves(instance, folder, file, up_to=epoch)
+            halves.remove(self._folders.path(instance), folder, file, up_to=epoch)
             try:
                 with self._space.reserved(self._folders.all, space_bytes, f"create the disk {path}") as promise:
-                    yield _Half(f"{self._folders.path(instance)}/{half}", half, folder, disk_format, promise)
-                    _publish(half, file, folder)
+                    yield Half(f"{self._folders.path(instance)}/{name}", name, folder, disk_format, promise)
+                    halves.publish(name, file, folder)
             except (HostError, OSError):
                 with suppress(OSError):  # the first error is the one to tell; a later removal takes the half
-                    os.unlink(half, dir_fd=folder)
+                    os.unlink(name, dir_fd=folder)
                 raise
 
     def cache_mode(self) -> str:
@@ -234,7 +206,7 @@ class FileDisks:
         with os_errors(f"remove the disk {path}"), self._folders.existing(instance) as folder:
             if folder is None:
                 return
-            self._remove_halves(instance, folder, file, up_to=None)
+            halves.remove(self._folders.path(instance), folder, file, up_to=None)
             refuse_held(file, folder, path)
             with suppress(FileNotFoundError):
                 os.unlink(file, dir_fd=folder)
@@ -251,8 +223,7 @@ class FileDisks:
         found = {}
         for instance in self._folders.instances():
             with os_errors(f"look into the folder of {instance}"), self._folders.existing(instance) as folder:
-                halves = map(_HALF.fullmatch, () if folder is None else _names(folder))
-                epochs = [int(half["epoch"]) for half in halves if half]
+                epochs = () if folder is None else halves.epochs_in(folder)
             if epochs:
                 found[instance] = max(epochs)
         return found
@@ -269,10 +240,10 @@ class FileDisks:
     def remove_folder(self, instance: UUID) -> None:
         """The folder gone, once no child writes in it, and no QEMU has a disk of it open, any more."""
         with os_errors(f"look into the folder of {instance}"), self._folders.existing(instance) as folder:
-            names = [] if folder is None else _names(folder)
+            names = [] if folder is None else halves.names_in(folder)
             for name in filter(_FILE.fullmatch, names):
                 refuse_held(name, folder, f"{self._folders.path(instance)}/{name}")
-        if any(map(_HALF.fullmatch, names)):
+        if any(map(halves.is_one, names)):
             children.end_all(self._folders.path(instance))
         self._folders.remove(instance)
 
@@ -284,46 +255,10 @@ class FileDisks:
             raise HostError(ErrorClass.PERMANENT, f"{path!r} is not the path of a disk of the instance {instance}")
         return name, match["format"]
 
-    def _remove_halves(self, instance: UUID, folder: int, file: str, *, up_to: int | None) -> None:
-        halves = [
-            match.string
-            for match in map(_HALF.fullmatch, _names(folder))
-            if match and match["file"] == file and (up_to is None or int(match["epoch"]) <= up_to)
-        ]
-        if not halves:
-            return
-        children.end_all(self._folders.path(instance))
-        for half in halves:
-            with suppress(FileNotFoundError):
-                os.unlink(half, dir_fd=folder)
-
 
 def _with_tables(size_bytes: int) -> int:
     """What a disk of that size takes once it is full, at most."""
     return size_bytes + size_bytes // _TABLES + NEW_DISK_BYTES
-
-
-def _publish(half: str, file: str, folder: int) -> None:
-    descriptor = os.open(half, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.link(half, file, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-    os.unlink(half, dir_fd=folder)
-    os.fsync(folder)
-
-
-def _names(folder: int) -> list[str]:
-    return os.listdir(folder)
-
-
-def _is_there(file: str, folder: int) -> bool:
-    try:
-        os.stat(file, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _open_disk(file: str, folder: int) -> int | None:

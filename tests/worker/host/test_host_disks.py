@@ -17,8 +17,7 @@ from tasks.host import HostError
 from tests.lab.places import program
 from tests.lab.waiting import eventually
 from tests.worker.host.disk_scene import Place, class_of, stuck_program
-from worker.host import children, qemu_img
-from worker.host import disks as disks_module
+from worker.host import children, halves, qemu_img
 from worker.host.disks import FileDisks
 from worker.host.folders import Folders
 
@@ -73,7 +72,7 @@ def test_a_half_is_no_disk_and_the_next_epoch_replaces_it(place: Place, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(disks_module, "_publish", killed)
+        patch.setattr(halves, "publish", killed)
         with pytest.raises(KeyboardInterrupt):
             place.create(epoch=1)
     assert place.names() == ["root.qcow2.1.part"]
