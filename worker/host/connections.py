@@ -18,7 +18,7 @@ import libvirt
 
 from models.states import ErrorClass
 from tasks.host import HostError
-from worker.host.embedded import is_embedded, write_settings_once
+from worker.host.embedded import is_embedded, prepare
 from worker.host.errors import Call, os_errors, row_for, translated
 from worker.host.event_loop import DomainEvents, start_event_loop
 from worker.host.opening import Opener
@@ -113,8 +113,8 @@ class _Opened:
 
     def __init__(self, uri: str, events: DomainEvents | None) -> None:
         start_event_loop()
-        with os_errors(f"write the settings of {uri}"):
-            write_settings_once(uri)
+        with os_errors(f"prepare the root of {uri}"):
+            prepare(uri)
         self.connection = libvirt.open(uri)
         self._events = events
         self._callbacks: list[int] = []

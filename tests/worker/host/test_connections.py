@@ -17,7 +17,7 @@ from tasks.host import HostError
 from tests.contract.backdoor import Backdoor
 from tests.lab.hosts import LibvirtHost
 from worker.host.connections import ABANDONED_OPENS, ConnectionClass, Connections
-from worker.host.embedded import write_settings_once
+from worker.host.embedded import prepare
 from worker.host.errors import Call
 from worker.host.facts import facts_from, read_facts
 from worker.host.opening import Opener
@@ -201,17 +201,34 @@ def test_the_embedded_driver_is_opened_once_for_all_classes() -> None:
 def test_the_embedded_drivers_settings_are_written_once(tmp_path: Path) -> None:
     """An operator's changes stay."""
     uri, settings = f"qemu:///embed?root={tmp_path}", tmp_path / "etc" / "qemu.conf"
-    write_settings_once(uri)
+    prepare(uri)
     assert f'user = "+{os.geteuid()}"' in settings.read_text().splitlines()
     settings.write_text("changed")
-    write_settings_once(uri)
+    prepare.cache_clear()  # as in the next process
+    prepare(uri)
     assert settings.read_text() == "changed"
 
 
 def test_only_the_embedded_driver_gets_settings(tmp_path: Path) -> None:
     """A daemon has its own."""
-    write_settings_once(f"qemu:///system?root={tmp_path}")
+    prepare(f"qemu:///system?root={tmp_path}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_start_that_was_lost_before_its_qemu_began_is_forgotten(tmp_path: Path) -> None:
+    """And nothing else: no guest that lives, nothing that cannot be read, and no start of this very process."""
+    folder = tmp_path / "run" / "qemu"
+    folder.mkdir(parents=True)
+    lost = "<domstatus state='paused' reason='starting up' pid='0'/>"
+    for name, text in {"lost": lost, "lives": lost.replace("'0'", "'4711'"), "torn": lost[:20]}.items():
+        (folder / f"{name}.xml").write_text(text)
+    (folder / "lost.pid").write_text("0")
+    uri = f"qemu:///embed?root={tmp_path}"
+    prepare(uri)
+    assert sorted(file.name for file in folder.iterdir()) == ["lives.xml", "lost.pid", "torn.xml"]
+    (folder / "new.xml").write_text(lost)  # a start of this very process
+    prepare(uri)
+    assert (folder / "new.xml").exists()
 
 
 def test_settings_that_cannot_be_written_are_told(tmp_path: Path) -> None:
