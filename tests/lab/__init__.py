@@ -1,4 +1,4 @@
-"""Real hosts, brokers and databases, private to a test run: each starts in a second and leaves nothing behind.
+"""Real hosts, brokers and databases, private to a test run: each starts within seconds and leaves nothing behind.
 
 Nothing here needs pytest; `tests.lab.fixtures` hands the same things to tests.
 """
